@@ -1,0 +1,317 @@
+"""From a command line to a composed config: Hydra, with sweeps left in the config for the study to search.
+
+Hydra itself takes ``key=a,b`` for a request for ``--multirun``. So before Hydra sees the command line, sweeps of values
+are quoted, which makes them ordinary texts that `autotune.space` reads, and sweeps of config groups are replaced by one
+option that holds them all as branches of a choice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from autotune.errors import UserError, nearest
+from autotune.space import SETTINGS
+
+Prepare = Callable[[list[str]], list[str]]
+
+
+def conf_dir() -> Path:
+    """Where the shipped config files are: beside the package in a clone, inside it in a wheel."""
+    package = Path(__file__).resolve().parent
+    shipped = package / "conf"
+    return shipped if shipped.is_dir() else package.parent / "conf"
+
+
+class _ConfSearchPath(SearchPathPlugin):
+    """Puts the user's config directories in front of the shipped one, so that a user's file wins over ours."""
+
+    in_front: tuple[str, ...] = ()
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for path in self.in_front:
+            search_path.append("user", path)
+        search_path.append("autotune", f"file://{conf_dir()}")
+
+
+def _job_suffix() -> str:
+    """Tells the jobs of one multirun apart: -0, -1, ...; nothing in a single run."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return f"-{HydraConfig.get().job.num}"
+    return ""
+
+
+Plugins.instance().register(_ConfSearchPath)
+OmegaConf.register_new_resolver("job_suffix", _job_suffix, replace=True)
+
+
+def compose(
+    config_name: str, overrides: Sequence[str], config_dir: str | None = None, prepare: Prepare = list
+) -> DictConfig:
+    """Compose a config as the commands do, Hydra's own section included.
+
+    Args:
+        config_name: ``search`` or ``train``.
+        overrides: As typed; sweeps and choices of groups included.
+        config_dir: A directory of the user's that goes in front of the shipped one.
+        prepare: What else turns the overrides as typed into Hydra's, before all else.
+
+    Raises:
+        UserError: Whatever is wrong with the overrides or the files.
+    """
+    _put_in_front(config_dir, overrides)
+    with _hydra_errors(config_name, list(overrides)), hydra.initialize(config_path=None, version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        return hydra.compose(
+            config_name, overrides=_leave_sweeps(prepare(list(overrides)), loader), return_hydra_config=True
+        )
+
+
+def run_command(
+    config_name: str,
+    check: Callable[[DictConfig], object],
+    task: Callable[[DictConfig], int],
+    prepare: Prepare = list,
+) -> None:
+    """Run a command: compose, check before anything is written, hand over to Hydra's own main; never returns.
+
+    Args:
+        config_name: The primary config.
+        check: Finds out what is wrong with the composed config, by raising a `UserError`.
+        task: Does the work; returns the exit code.
+        prepare: See `compose`.
+
+    Raises:
+        SystemExit: Always. Code 2 after a `UserError`.
+    """
+    arguments = get_args_parser().parse_args()
+    name = arguments.config_name or config_name
+    front = arguments.config_dir or arguments.config_path
+    exit_code = 0
+
+    def job(config: DictConfig) -> None:
+        nonlocal exit_code
+        with _one_line():
+            exit_code = max(exit_code, task(config))
+
+    with _one_line():
+        asks_for_hydra = arguments.hydra_help or arguments.version or arguments.shell_completion
+        if not asks_for_hydra:
+            typed = list(arguments.overrides)
+            first = _first_job(typed) if arguments.multirun else typed
+            config = compose(name, first, front, prepare)
+            if not (arguments.help or arguments.cfg or arguments.info):
+                check(config)
+            with _hydra_errors(name, typed), hydra.initialize(config_path=None, version_base="1.3"):
+                ready = prepare(typed)
+                if not arguments.multirun:
+                    ready = _leave_sweeps(ready, GlobalHydra.instance().config_loader())
+            flags = [argument for argument in sys.argv[1:] if argument not in typed]
+            sys.argv[1:] = [*flags, *ready]
+    hydra.main(config_path=None, config_name=name, version_base="1.3")(job)()
+    raise SystemExit(exit_code)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """End the process with one line and code 2 on a `UserError`, unless all is to be shown."""
+    try:
+        yield
+    except UserError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _put_in_front(config_dir: str | None, overrides: Sequence[str]) -> None:
+    front: list[str] = []
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise UserError("--config-dir", f"{config_dir} is no directory", "give the directory of your config files")
+        front.append(f"file://{Path(config_dir).resolve()}")
+    for override in overrides:
+        if override.startswith("hydra.searchpath="):
+            paths = OverridesParser.create().parse_override(override).value()
+            front += [str(path) for path in paths] if isinstance(paths, list) else []
+    _ConfSearchPath.in_front = tuple(front)
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    return OverridesParser.create().parse_overrides(list(overrides))
+
+
+def _first_job(overrides: list[str]) -> list[str]:
+    """The overrides of the first job of a multirun."""
+    first = []
+    for override in _parse(overrides):
+        if override.is_sweep_override():
+            value = next(iter(override.sweep_string_iterator()))
+            first.append(f"{override.get_key_element()}={value}")
+        else:
+            first.append(str(override.input_line))
+    return first
+
+
+def _leave_sweeps(overrides: Sequence[str], loader: ConfigLoader) -> list[str]:
+    """Turn sweeps of values into texts, and sweeps of groups into one option with a branch for each."""
+    left: list[str] = []
+    branches: dict[str, list[str]] = {}
+    for override in _parse(overrides):
+        group = override.key_or_group
+        text = str(override.input_line)
+        if not override.is_sweep_override():
+            left.append(text)
+        elif loader.get_group_options(group):
+            options = _swept_options(override, loader)
+            branches[group.replace("/", ".")] = options
+            left.append(f"{override.get_key_element()}={_store_choice(group, options, loader)}")
+        else:
+            typed = text.split("=", 1)[1]
+            sweep = override.value()
+            if isinstance(sweep, ChoiceSweep) and sweep.simple_form:
+                typed = f"choice({typed})"
+            left.append(f"{override.get_key_element()}={QuotedString(typed, Quote.single).with_quotes()}")
+    return [each for text in left for each in _for_each_branch(text, branches)]
+
+
+def _swept_options(override: Override, loader: ConfigLoader) -> list[str]:
+    group = override.key_or_group
+    if group in SETTINGS:
+        raise UserError(
+            group,
+            f"{override.get_value_string()} is a choice",
+            f"a search has one {group}; --multirun runs a search for each",
+        )
+    sweep = override.value()
+    known = loader.get_group_options(group)
+    if isinstance(sweep, Glob):
+        options = sweep.filter(known)
+    elif isinstance(sweep, ChoiceSweep):
+        options = [element.text if isinstance(element, QuotedString) else str(element) for element in sweep.list]
+    else:
+        raise UserError(group, f"{override.get_value_string()} is a range", f"choose among {', '.join(known)}")
+    for option in options:
+        if option not in known:
+            raise UserError(group, f"no option {option}", nearest(option, known))
+    return options
+
+
+def _store_choice(group: str, options: list[str], loader: ConfigLoader) -> str:
+    """Make an option of a group that is a choice among others; its name is theirs, joined."""
+    name = "+".join(options)
+    with_space = set(loader.get_group_options(f"{group}/space"))
+    defaults: list[str] = []
+    for option in options:
+        defaults.append(f"{option}@{option}")
+        if option in with_space:
+            defaults.append(f"space/{option}@{option}")
+    ConfigStore.instance().store(
+        group=group, name=name, node={"defaults": [*defaults, "_self_"], "only": options}, provider="autotune"
+    )
+    return name
+
+
+def _for_each_branch(override: str, branches: Mapping[str, list[str]]) -> Iterator[str]:
+    """``optimizer.lr=1`` beside ``optimizer=sgd,adam`` is meant for both."""
+    key, _, value = override.partition("=")
+    for group, names in branches.items():
+        if key.startswith(f"{group}."):
+            rest = key.removeprefix(f"{group}.")
+            if rest.split(".")[0] not in (*names, "only"):
+                yield from (f"{group}.{name}.{rest}={value}" for name in names)
+                return
+    yield override
+
+
+@contextmanager
+def _hydra_errors(config_name: str, overrides: list[str]) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf say of a mistake into one line with the remedy."""
+    try:
+        yield
+    except MissingConfigException as error:
+        raise _missing_option(error, config_name) from error
+    except OverrideParseException as error:
+        key = error.override.partition("=")[0]
+        said = " ".join(error.message.split("\nSee http")[0].split()).removeprefix(
+            f"Error parsing override '{error.override}' "
+        )
+        raise UserError(
+            key or "command line", f"{error.override} is not understood ({said})", "write key=value"
+        ) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _composition_error(error, config_name, overrides) from error
+
+
+def _missing_option(error: MissingConfigException, config_name: str) -> UserError:
+    missing = error.missing_cfg_file or ""
+    if "/" not in missing:
+        known = [path.stem for path in conf_dir().glob("*.yaml")]
+        return UserError("--config-name", f"no config {missing or config_name}", nearest(missing, known))
+    group, option = missing.rsplit("/", 1)
+    return UserError(group.replace("/", "."), f"no option {option}", nearest(option, error.options or []))
+
+
+def _composition_error(error: Exception, config_name: str, overrides: list[str]) -> UserError:
+    message = str(error)
+    cause = str(error.__cause__ or "")
+    unknown = re.search(r"Could not (?:override|append|delete|find) '?([^\s']+?)'?\.?(?:\s|$)", message)
+    if unknown is not None:
+        return _unknown_key(unknown[1], message, cause, config_name, overrides)
+    key = getattr(error.__cause__ or error, "full_key", None) or "config"
+    said = " ".join(line.strip() for line in (message or cause).splitlines() if line.strip() and "full_key" not in line)
+    return UserError(str(key), said, "see --cfg job for the composed config")
+
+
+def _unknown_key(key: str, message: str, cause: str, config_name: str, overrides: list[str]) -> UserError:
+    if cause and "not in struct" not in cause:
+        return UserError(key, " ".join(cause.split("full_key")[0].split()), "see --cfg job for the composed config")
+    if "Multiple values" in message:
+        return UserError(key, "is given twice", "give it once")
+    others = [override for override in overrides if override.lstrip("+~").partition("=")[0] != key]
+    if len(others) == len(overrides):
+        return UserError(key, " ".join(message.split()), "see --cfg job for the composed config")
+    config = compose(config_name, others)
+    parent, _, last = key.rpartition(".")
+    section = OmegaConf.select(config, parent) if parent else config
+    while parent and not isinstance(section, DictConfig):
+        parent, _, last = parent.rpartition(".")
+        section = OmegaConf.select(config, parent) if parent else config
+    known = [str(name) for name in section if name != "hydra"]
+    if "only" in known:
+        known.remove("only")
+        return UserError(
+            key, f"{parent} is a choice among {', '.join(known)}", f"name the branch: {parent}.{known[0]}.{last}=..."
+        )
+    prefix = f"{parent}." if parent else ""
+    remedy = nearest(f"{prefix}{last}", [f"{prefix}{name}" for name in known])
+    return UserError(key, "there is no such key", f"{remedy}{'' if remedy.endswith('?') else f'; +{key}=... adds one'}")
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A composed config without Hydra's section, as plain containers, interpolations and search values left in."""
+    container = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items() if key != "hydra"}

@@ -1,0 +1,33 @@
+"""The one exception for what a user can get wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user typed or in a file the user gave.
+
+    The commands print it as one line and exit with code 2; a traceback is shown only under HYDRA_FULL_ERROR=1.
+
+    Args:
+        key: The config key the mistake is at, as the user would type it (``optimizer.lr``).
+        problem: What is wrong, naming the value.
+        remedy: What would be right.
+    """
+
+    def __init__(self, key: str, problem: str, remedy: str) -> None:
+        self.key = key
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(" ".join(f"{key}: {problem}; {remedy}".split()))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which of the known names was probably meant, or list them all."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"known are {', '.join(known)}" if known else "none are known"

@@ -1,0 +1,168 @@
+"""What a search is run by, read from the composed config and checked once."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autotune.errors import UserError, nearest
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+DIRECTIONS = ("maximize", "minimize")
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What a trial is judged by.
+
+    Attributes:
+        metric: The name it is logged by.
+        direction: maximize or minimize.
+        worst: The finite value the sampler is told of a trial that diverged.
+        explodes_above: A training or validation loss above this counts as diverged; None never.
+    """
+
+    metric: str
+    direction: str
+    worst: float
+    explodes_above: float | None
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any]) -> Objective:
+        """Read the section ``objective``. Raises UserError."""
+        metric, direction = section.get("metric"), section.get("direction")
+        if not isinstance(metric, str) or not metric:
+            raise UserError(
+                "objective.metric", f"{metric} is no name of a metric", "give the name it is logged by: val/accuracy"
+            )
+        if direction not in DIRECTIONS:
+            raise UserError("objective.direction", f"{direction} is no direction", nearest(str(direction), DIRECTIONS))
+        above = section.get("explodes_above")
+        return cls(
+            metric,
+            str(direction),
+            _number("objective.worst", section.get("worst")),
+            None if above is None else _number("objective.explodes_above", above),
+        )
+
+    def better(self, value: float, other: float) -> bool:
+        """Whether a value is better than another."""
+        return value > other if self.direction == "maximize" else value < other
+
+    def best(self, values: Sequence[float]) -> float:
+        """The best of some values."""
+        return max(values) if self.direction == "maximize" else min(values)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a study may cost in all; whichever ends first. None means no limit."""
+
+    trials: int | None
+    seconds: float | None
+    epochs: int | None
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any]) -> Budget:
+        """Read the section ``budget``. Raises UserError."""
+        limits: dict[str, Any] = {}
+        for key in ("trials", "seconds", "epochs"):
+            value = section.get(key)
+            whole = key != "seconds"
+            if value is not None and (
+                isinstance(value, bool)
+                or not isinstance(value, int if whole else int | float)
+                or not math.isfinite(value)
+                or value <= 0
+            ):
+                raise UserError(
+                    f"budget.{key}",
+                    f"{value} is no limit",
+                    f"give a {'whole ' if whole else ''}number above 0, or null for none",
+                )
+            limits[key] = value
+        if not any(limits.values()):
+            raise UserError("budget", "has no limit at all", "give budget.trials, budget.seconds or budget.epochs")
+        return cls(**limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a search is run by besides its space.
+
+    Attributes:
+        name: The study's name and its folder's.
+        seed: Of the sampler.
+        enqueue: Points to ask first, as parameter names to values.
+        folder: ``<home>/studies/<name>``.
+    """
+
+    name: str
+    seed: int
+    enqueue: tuple[Mapping[str, Any], ...]
+    home: Path
+    budget: Budget
+    objective: Objective
+
+    @property
+    def folder(self) -> Path:
+        """The study's folder."""
+        return self.home / "studies" / self.name
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Settings:
+        """Read a composed config, interpolations resolved in the sections read here. Raises UserError."""
+        study = config.get("study") or {}
+        return cls(
+            study_name(study.get("name")),
+            _seed("study.seed", study.get("seed")),
+            _points(study.get("enqueue")),
+            _home(config.get("home")),
+            Budget.of(config.get("budget") or {}),
+            Objective.of(config.get("objective") or {}),
+        )
+
+
+def study_name(name: Any) -> str:
+    """Check a study's name, which is a folder's too. Raises UserError."""
+    if not isinstance(name, str | int) or isinstance(name, bool) or not _NAME.fullmatch(str(name)):
+        raise UserError(
+            "study.name",
+            f"{name} cannot name a folder",
+            "use letters, digits, '.', '_' and '-', beginning with a letter or digit",
+        )
+    return str(name)
+
+
+def _home(home: Any) -> Path:
+    if not isinstance(home, str) or not home:
+        raise UserError("home", f"{home} is no folder", "give a path: home=mlruns")
+    if Path(home).exists() and not Path(home).is_dir():
+        raise UserError("home", f"{home} is a file", "give a folder: home=mlruns")
+    return Path(home)
+
+
+def _seed(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+        raise UserError(key, f"{value} is no seed", "give a whole number from 0 to 4294967295")
+    return value
+
+
+def _number(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(key, f"{value} is no finite number", "give a finite number")
+    return float(value)
+
+
+def _points(points: Any) -> tuple[Mapping[str, Any], ...]:
+    if points is None:
+        return ()
+    if not isinstance(points, list) or not all(isinstance(point, Mapping) for point in points):
+        raise UserError(
+            "study.enqueue", f"{points} is no list of points", "write [{optimizer: adam, optimizer.adam.lr: 0.001}]"
+        )
+    return tuple(points)

@@ -1,0 +1,346 @@
+"""The space of a search: a composed config whose search values and choices of groups are still open.
+
+A mapping with the key ``only`` is a choice among its other keys, its branches: ``only`` lists those that take part
+(null: all). In a trial the chosen branch stands in the mapping's place. A parameter is named by where it is written, so
+one inside a branch bears the branch's name (``optimizer.sgd.lr``) and exists only in trials that chose the branch. The
+key ``_fix_`` of a mapping fixes values elsewhere in the config while the mapping is part of the trial, which takes them
+out of the search.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from autotune.errors import UserError, nearest
+from autotune.space.values import SearchValue, parse
+
+# What a search is run by, as against what a trial is: these sections hold no search values and no resolved config.
+SETTINGS = ("study", "budget", "sampler", "pruner", "storage", "executor", "tracking", "home", "hydra")
+
+Pick = Callable[[str, SearchValue], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A search value and the name of its parameter."""
+
+    name: str
+    search: SearchValue
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """A choice among branches; `search` is None where only one is left."""
+
+    name: str
+    search: SearchValue | None
+    branches: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A value of the space, open or not.
+
+    Attributes:
+        name: Where it is written (``optimizer.sgd.lr``).
+        key: Where it stands in a resolved config (``optimizer.lr``).
+        values: The value; of a search value the ends of its range, or its choices.
+        target: The ``_target_`` of the mapping it stands in, empty where there is none.
+    """
+
+    name: str
+    key: str
+    values: tuple[Any, ...]
+    target: str
+
+
+class Space:
+    """What a search may try.
+
+    Args:
+        config: The composed config, search values and interpolations in it. A `DictConfig` or plain containers.
+
+    Raises:
+        UserError: A search value or a choice is wrong, stands in a section that is no part of a trial, or a mandatory
+            value is missing.
+    """
+
+    def __init__(self, config: DictConfig | Mapping[str, Any]) -> None:
+        raw = OmegaConf.to_container(config, resolve=False) if isinstance(config, DictConfig) else config
+        assert isinstance(raw, Mapping)
+        self._settings = {key: value for key, value in raw.items() if key in SETTINGS and key != "hydra"}
+        for key, value in self._settings.items():
+            _refuse_search_values(key, value)
+        self._template = _read({key: value for key, value in raw.items() if key not in SETTINGS}, "")
+        self._interpolated = "${" in str(raw)
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+        """Let a trial's sampler choose: parameter names to values, in the order they were asked."""
+        params: dict[str, Any] = {}
+
+        def pick(name: str, search: SearchValue) -> Any:
+            params[name] = suggest(trial, name, search.distribution)
+            return params[name]
+
+        _settle(self._template, pick)
+        return params
+
+    def resolve(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The resolved config of a trial: plain, complete, nothing left open.
+
+        Raises:
+            KeyError: A parameter of the chosen branches is missing.
+            UserError: An interpolation leads nowhere.
+        """
+        resolved = _settle(self._template, lambda name, _: params[name])
+        if not self._interpolated:
+            return resolved
+        try:
+            plain = OmegaConf.to_container(OmegaConf.create({**self._settings, **resolved}), resolve=True)
+        except OmegaConfBaseException as error:
+            key = getattr(error, "full_key", None) or "config"
+            raise UserError(
+                str(key), str(error).splitlines()[0], "point the interpolation at a key that exists"
+            ) from error
+        assert isinstance(plain, dict)
+        return {str(key): value for key, value in plain.items() if key not in SETTINGS}
+
+    def parameters(self) -> dict[str, SearchValue]:
+        """Every parameter of the space by name, those of all branches included."""
+        found: dict[str, SearchValue] = {}
+        for node in _walk(self._template):
+            if node.search is not None:
+                found[node.name] = node.search
+        return found
+
+    def fit(self, point: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The part of a point that this space leaves open; None where the point lies outside.
+
+        Args:
+            point: Names of parameters, as in a space with every choice open, to config values. Where a choice is
+                fixed, the point must agree with it, and its branch's name may stand in a parameter's name or not.
+        """
+        known = self.parameters()
+        fitted: dict[str, Any] = {}
+        for name, value in point.items():
+            taken = self._taken_branch(name)
+            if taken is not None and taken != value:
+                return None
+            parent, _, last = name.rpartition(".")
+            above, _, branch = parent.rpartition(".")
+            if name not in known and above and self._taken_branch(above) == branch:
+                name = f"{above}.{last}"
+            if name not in known:
+                continue
+            label = known[name].label(value)
+            if label is None:
+                return None
+            fitted[name] = label[0]
+        return fitted
+
+    def _taken_branch(self, name: str) -> str | None:
+        """The option that a group is fixed to; None where it is open or no group."""
+        node = self._template
+        for part in name.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        if isinstance(node, _Tree):
+            return next(iter(node.branches)) if node.search is None else None
+        return node.get("name") if isinstance(node, dict) else None
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Every value that a resolved config can hold, with where it stands there."""
+        yield from _leaves(self._template, "", "", "")
+
+    def points(self) -> Iterator[dict[str, Any]]:
+        """Every point of a finite space, as parameters, in a fixed order.
+
+        Raises:
+            ValueError: The space is not finite.
+        """
+        if not self.finite:
+            raise ValueError("a space with a continuous range has no list of points")
+        choices: list[int] = []
+        while True:
+            point: dict[str, Any] = {}
+            limits: list[int] = []
+
+            def pick(name: str, search: SearchValue, point: dict[str, Any] = point, limits: list[int] = limits) -> Any:
+                options = search.options()
+                assert options is not None
+                if len(limits) == len(choices):
+                    choices.append(0)
+                point[name] = options[choices[len(limits)]]
+                limits.append(len(options))
+                return point[name]
+
+            _settle(self._template, pick)
+            yield point
+            # Count on like an odometer whose wheels depend on those before them.
+            while choices and choices[-1] + 1 >= limits[len(choices) - 1]:
+                choices.pop()
+            if not choices:
+                return
+            choices[-1] += 1
+
+    @property
+    def finite(self) -> bool:
+        """Whether the points can be counted."""
+        return all(search.options() is not None for search in self.parameters().values())
+
+    def size(self, at_most: int = 100_000) -> int | None:
+        """How many points the space has; None where it is infinite or has more than at_most."""
+        if not self.finite:
+            return None
+        counted = sum(1 for _ in itertools.islice(self.points(), at_most + 1))
+        return counted if counted <= at_most else None
+
+
+def _read(value: Any, name: str) -> Any:
+    """Turn the raw config into a template: search values and trees found, the rest as it is."""
+    if value == "???":
+        raise UserError(name, "a value is missing", f"give it: {name}=...")
+    search = parse(name, value)
+    if search is not None:
+        return _Open(name, search)
+    if isinstance(value, Mapping):
+        if "only" in value and all(key == "only" or isinstance(branch, Mapping) for key, branch in value.items()):
+            return _read_tree(value, name)
+        return {key: item if key == "_fix_" else _read(item, _join(name, key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_read(item, _join(name, index)) for index, item in enumerate(value)]
+    return value
+
+
+def _read_tree(value: Mapping[str, Any], name: str) -> _Tree:
+    known = [key for key in value if key != "only"]
+    if not known:
+        raise UserError(name, "a choice has no branches", "give it mappings beside the key only")
+    only = value["only"]
+    if isinstance(only, str):
+        several = parse(f"{name}.only", only)
+        only = list(several.choices) if several is not None and several.choices is not None else [only]
+    if only is None:
+        only = known
+    if not isinstance(only, list) or not only:
+        raise UserError(f"{name}.only", f"{only} chooses nothing", f"list some of {', '.join(known)}")
+    for branch in only:
+        if branch not in known:
+            raise UserError(f"{name}.only", f"no branch {branch}", nearest(str(branch), known))
+    branches = {branch: _read(value[branch], _join(name, branch)) for branch in dict.fromkeys(only)}
+    labels = {branch: branch for branch in branches}
+    search = SearchValue(CategoricalDistribution(tuple(labels)), labels) if len(labels) > 1 else None
+    return _Tree(name, search, branches)
+
+
+def _refuse_search_values(name: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_search_values(_join(name, key), item)
+    elif isinstance(value, str) and "(" in value and parse(name, value) is not None:
+        raise UserError(
+            name,
+            f"{value} is a search value",
+            "only what a trial is made of can be searched; --multirun sweeps the rest",
+        )
+
+
+def _walk(node: Any) -> Iterator[_Open | _Tree]:
+    match node:
+        case _Open():
+            yield node
+        case _Tree():
+            yield node
+            for branch in node.branches.values():
+                yield from _walk(branch)
+        case dict():
+            for key, item in node.items():
+                if key != "_fix_":
+                    yield from _walk(item)
+        case list():
+            for item in node:
+                yield from _walk(item)
+
+
+def _leaves(node: Any, name: str, key: str, target: str) -> Iterator[Leaf]:
+    match node:
+        case _Open():
+            yield Leaf(node.name, key, tuple(node.search.extremes()), target)
+        case _Tree():
+            for branch, content in node.branches.items():
+                yield from _leaves(content, _join(node.name, branch), key, "")
+        case dict():
+            own = str(node.get("_target_", target))
+            for part, item in node.items():
+                if part != "_fix_":
+                    yield from _leaves(item, _join(name, part), _join(key, part), own)
+        case list() if any(isinstance(item, _Open | _Tree | dict | list) for item in node):
+            for index, item in enumerate(node):
+                yield from _leaves(item, _join(name, index), _join(key, index), target)
+        case str() if "${" in node:
+            return
+        case _:
+            yield Leaf(name, key, (node,), target)
+
+
+def _settle(template: Any, pick: Pick) -> dict[str, Any]:
+    """Close a template: choose the branches, hear what they fix, then fill in the rest."""
+    fixed: dict[str, Any] = {}
+    chosen = _choose(template, pick, fixed)
+    settled: dict[str, Any] = _fill(chosen, "", pick, fixed)
+    for key, value in fixed.items():
+        *parents, last = key.split(".")
+        section = settled
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[last] = value
+    return settled
+
+
+def _choose(node: Any, pick: Pick, fixed: dict[str, Any]) -> Any:
+    match node:
+        case _Tree(name, search, branches):
+            branch = pick(name, search) if search is not None else next(iter(branches))
+            return _choose(branches[branch], pick, fixed)
+        case dict():
+            fixed.update(node.get("_fix_") or {})
+            return {key: _choose(item, pick, fixed) for key, item in node.items() if key != "_fix_"}
+        case list():
+            return [_choose(item, pick, fixed) for item in node]
+    return node
+
+
+def _fill(node: Any, path: str, pick: Pick, fixed: Mapping[str, Any]) -> Any:
+    if path in fixed:
+        return fixed[path]
+    match node:
+        case _Open(name, search):
+            return search.value(pick(name, search))
+        case dict():
+            return {key: _fill(item, _join(path, key), pick, fixed) for key, item in node.items()}
+        case list():
+            return [_fill(item, _join(path, index), pick, fixed) for index, item in enumerate(node)]
+    return node
+
+
+def suggest(trial: optuna.trial.BaseTrial, name: str, distribution: BaseDistribution) -> Any:
+    """Let a trial's sampler draw one parameter."""
+    match distribution:
+        case FloatDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_float(name, low, high, step=step, log=log)
+        case IntDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_int(name, low, high, step=step, log=log)
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(name, choices)
+    raise TypeError(f"no sampler draws from {distribution}")
+
+
+def _join(name: str, key: object) -> str:
+    return f"{name}.{key}" if name else str(key)

@@ -1,0 +1,277 @@
+"""One search value: Hydra's sweep grammar, or a mapping of type and bounds, as an Optuna distribution."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
+    IntervalSweep,
+    QuotedString,
+    RangeSweep,
+    Sweep,
+)
+from hydra.errors import HydraException
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from autotune.errors import UserError, nearest
+
+_FUNCTIONS = ("choice", "range", "interval", "tag", "int", "float", "str", "bool", "sort", "shuffle", "glob")
+_CALL = re.compile(r"\s*([A-Za-z_]\w*)\s*\(.*\)\s*", re.DOTALL)
+_NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|true|false|null", re.IGNORECASE)
+_MAPPING_KEYS = {"type", "low", "high", "log", "step", "choices"}
+_MAPPING_TYPES = ("float", "int", "categorical")
+_EXAMPLE = "write choice(a,b), range(1,10,2), interval(0,1), int(interval(1,9)) or tag(log,interval(1e-4,1))"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchValue:
+    """A value that a trial is given by the sampler.
+
+    Attributes:
+        distribution: What the sampler draws from.
+        choices: For a categorical distribution, what each of its labels stands for. Optuna's labels are scalars; lists
+            and mappings are labelled by their JSON.
+    """
+
+    distribution: BaseDistribution
+    choices: Mapping[Any, Any] | None = None
+
+    def value(self, sampled: Any) -> Any:
+        """The config's value for what the sampler drew."""
+        return sampled if self.choices is None else self.choices[sampled]
+
+    def label(self, value: Any) -> tuple[Any] | None:
+        """What the sampler would have drawn for a config value, as a 1-tuple; None where it never draws it."""
+        if self.choices is not None:
+            return next(((label,) for label, choice in self.choices.items() if choice == value), None)
+        assert isinstance(self.distribution, FloatDistribution | IntDistribution)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return (value,) if self.distribution.low <= value <= self.distribution.high else None
+
+    def options(self) -> Sequence[Any] | None:
+        """Every value the sampler can draw, or None where they cannot be counted."""
+        match self.distribution:
+            case CategoricalDistribution(choices=choices):
+                return choices
+            case IntDistribution(low=low, high=high, step=step):
+                return range(low, high + 1, step)
+            case FloatDistribution(low=low, high=high, step=step):
+                if low == high:
+                    return (low,)
+                return (
+                    None
+                    if step is None
+                    else [
+                        float(Decimal(str(low)) + i * Decimal(str(step))) for i in range(round((high - low) / step) + 1)
+                    ]
+                )
+        return None
+
+    def extremes(self) -> Iterator[Any]:
+        """The config values at the ends of a range, or all choices: if a rule holds there, it holds in between."""
+        if self.choices is not None:
+            yield from self.choices.values()
+        elif isinstance(self.distribution, FloatDistribution | IntDistribution):
+            yield self.distribution.low
+            yield self.distribution.high
+
+
+def parse(key: str, value: Any) -> SearchValue | None:
+    """Read a config value as a search value; None where it is an ordinary value.
+
+    A text is a search value when it calls one of Hydra's sweep functions, or is a comma list as on Hydra's command line
+    (numbers, or words without white space). Quotes inside the text make it an ordinary one: ``"'a,b'"``.
+
+    Raises:
+        UserError: It is meant as a search value and is wrong.
+    """
+    if isinstance(value, str):
+        return _parse_text(key, value)
+    if isinstance(value, Mapping) and "type" in value and ("choices" in value or {"low", "high"} & set(value)):
+        return _parse_mapping(key, value)
+    return None
+
+
+def _parse_text(key: str, text: str) -> SearchValue | None:
+    call = _CALL.fullmatch(text)
+    if call is None:
+        return _parse_comma_list(key, text)
+    if call[1] not in _FUNCTIONS:
+        remedy = nearest(call[1], _FUNCTIONS)
+        if remedy.startswith("did you mean"):
+            raise UserError(key, f"{text} calls {call[1]}, which is no search function", remedy)
+        return None
+    sweep = _hydra_value(key, text)
+    return _from_sweep(key, text, sweep) if isinstance(sweep, Sweep) else None
+
+
+def _parse_comma_list(key: str, text: str) -> SearchValue | None:
+    if "," not in text or "${" in text:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    numbers = all(_NUMBER.fullmatch(part) for part in parts)
+    if not numbers and (re.search(r"\s", text) or not all(re.fullmatch(r"[\w.+-]+", part) for part in parts)):
+        return None
+    return _from_sweep(key, text, _hydra_value(key, f"choice({text})"))
+
+
+def _hydra_value(key: str, text: str) -> Any:
+    # Hydra's choice() refuses null, which its comma list allows; both mean the same.
+    inner = re.fullmatch(r"\s*choice\s*\((.*\bnull\b.*,.*|.*,.*\bnull\b.*)\)\s*", text, re.DOTALL)
+    try:
+        return OverridesParser.create().parse_override(f"key={inner[1] if inner else text}").value()
+    except (HydraException, TypeError, ValueError, AttributeError) as error:
+        raise UserError(key, f"{text} is no search value ({_reason(error)})", _EXAMPLE) from error
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or ["not understood"]
+    said = lines[-1] if lines[0].startswith("Error parsing") else lines[0]
+    return said.split(": ", 1)[-1].strip() if "NoneType" not in said else "tag takes a range or an interval"
+
+
+def _from_sweep(key: str, text: str, sweep: Any) -> SearchValue:
+    tags = {str(tag) for tag in sweep.tags}
+    for tag in tags - {"log"}:
+        raise UserError(key, f"{text} has the tag {tag}", f"{nearest(tag, ['log'])}; log is the only tag")
+    log = "log" in tags
+    match sweep:
+        case ChoiceSweep():
+            if log:
+                raise UserError(
+                    key, f"{text} puts the tag log on a choice", "log goes with interval: tag(log,interval(1e-4,1))"
+                )
+            return choice(key, text, [_plain(element) for element in sweep.list])
+        case IntervalSweep():
+            return interval(key, text, sweep.start, sweep.end, log=log)
+        case RangeSweep():
+            if log:
+                raise UserError(key, f"{text} puts the tag log on a range", "write tag(log,int(interval(low,high)))")
+            return stepped(key, text, sweep.start, sweep.stop, sweep.step)
+    raise UserError(key, f"{text} is no search value here", _EXAMPLE)
+
+
+def _plain(element: Any) -> Any:
+    match element:
+        case QuotedString():
+            return element.text
+        case list():
+            return [_plain(item) for item in element]
+        case dict():
+            return {_plain(name): _plain(item) for name, item in element.items()}
+        case Sweep() | Glob():
+            return element
+    return element
+
+
+def choice(key: str, text: str, values: Sequence[Any]) -> SearchValue:
+    """A choice among values of any kind, refused where it is empty, repeats itself or nests another search value."""
+    if not values:
+        raise UserError(key, f"{text} has nothing to choose from", "write at least one value: choice(a,b)")
+    choices: dict[Any, Any] = {}
+    for value in values:
+        if isinstance(value, Sweep) or (
+            isinstance(value, str) and _CALL.fullmatch(value) and value.split("(")[0] in _FUNCTIONS
+        ):
+            raise UserError(key, f"{text} has a search value inside a choice", "choose among plain values")
+        scalar = value is None or isinstance(value, bool | int | float | str)
+        label = value if scalar else json.dumps(value, separators=(",", ":"))
+        # Optuna finds a choice by equality, so 1, 1.0 and true are one and the same to it.
+        if label in choices:
+            raise UserError(key, f"{text} has {value!r} twice", "name each value once")
+        choices[label] = value
+    return SearchValue(CategoricalDistribution(tuple(choices)), choices)
+
+
+def interval(key: str, text: str, low: Any, high: Any, *, log: bool) -> SearchValue:
+    """All numbers from low to high, whole ones where both ends were cast to int."""
+    _check_bounds(key, text, low, high)
+    if log and low <= 0:
+        raise UserError(key, f"{text} is logarithmic from {low}", "a logarithmic range begins above 0")
+    if isinstance(low, int) and isinstance(high, int):
+        return SearchValue(IntDistribution(low, high, log=log))
+    return SearchValue(FloatDistribution(float(low), float(high), log=log))
+
+
+def stepped(key: str, text: str, start: Any, stop: Any, step: Any) -> SearchValue:
+    """From start by steps up to, and without, stop: Hydra's and Python's range."""
+    for number in (start, stop, step):
+        _check_number(key, text, number)
+    if step == 0:
+        raise UserError(key, f"{text} has a step of 0", "write a step above 0")
+    # In decimals, as Hydra counts: (1 - 0) / 0.1 must be 10, whatever binary fractions make of it.
+    first, end, by = (Decimal(str(number)) for number in (start, stop, step))
+    count = math.ceil((end - first) / by)
+    if count <= 0:
+        raise UserError(
+            key, f"{text} is empty", f"range(start,stop,step) stops before stop: write range({stop},{start},{step})"
+        )
+    last = first + (count - 1) * by
+    low, high = min(first, last), max(first, last)
+    if all(isinstance(number, int) for number in (start, stop, step)):
+        return SearchValue(IntDistribution(int(low), int(high), step=abs(step)))
+    return SearchValue(FloatDistribution(float(low), float(high), step=abs(float(step))))
+
+
+def _check_number(key: str, text: str, number: Any) -> None:
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        raise UserError(key, f"{text} has the bound {number}", "bounds are finite numbers")
+
+
+def _check_bounds(key: str, text: str, low: Any, high: Any) -> None:
+    _check_number(key, text, low)
+    _check_number(key, text, high)
+    if low > high:
+        raise UserError(key, f"{text} begins above its end", f"write the lower bound first: {high}, {low}")
+
+
+def _parse_mapping(key: str, value: Mapping[str, Any]) -> SearchValue | None:
+    if set(value) - _MAPPING_KEYS and value["type"] not in _MAPPING_TYPES:
+        return None  # an ordinary mapping that happens to have a type
+    text = "{" + ", ".join(f"{name}: {item}" for name, item in value.items()) + "}"
+    for name in set(value) - _MAPPING_KEYS:
+        raise UserError(f"{key}.{name}", f"{text} has the key {name}", nearest(name, _MAPPING_KEYS))
+    kind = value["type"]
+    if kind not in _MAPPING_TYPES:
+        raise UserError(f"{key}.type", f"{kind} is no type of search value", nearest(str(kind), _MAPPING_TYPES))
+    if kind == "categorical" or "choices" in value:
+        if kind != "categorical" or not isinstance(value.get("choices"), list):
+            raise UserError(key, f"{text} is no choice", "write {type: categorical, choices: [a, b]}")
+        return choice(key, text, value["choices"])
+    if "low" not in value or "high" not in value:
+        raise UserError(key, f"{text} lacks a bound", f"write {{type: {kind}, low: 1, high: 9}}")
+    low, high, step, log = value["low"], value["high"], value.get("step"), value.get("log", False)
+    if not isinstance(log, bool):
+        raise UserError(f"{key}.log", f"{log} is neither true nor false", "write log: true or log: false")
+    _check_bounds(key, text, low, high)
+    if kind == "int" and not all(float(bound).is_integer() for bound in (low, high)):
+        raise UserError(key, f"{text} is of type int", "write whole bounds, or type: float")
+    if step is None:
+        cast = int if kind == "int" else float
+        return interval(key, text, cast(low), cast(high), log=log)
+    _check_number(key, text, step)
+    if log or step <= 0 or (kind == "int" and not float(step).is_integer()):
+        raise UserError(
+            f"{key}.step", f"{text} has the step {step}", "a step is above 0, whole for int, and not with log"
+        )
+    if kind == "int":
+        low, high, step = int(low), int(high), int(step)
+        return SearchValue(IntDistribution(low, low + (high - low) // step * step, step=step))
+    first, by = Decimal(str(low)), Decimal(str(step))
+    last = first + (Decimal(str(high)) - first) // by * by
+    return SearchValue(FloatDistribution(float(first), float(last), step=float(by)))

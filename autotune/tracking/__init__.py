@@ -1,0 +1,42 @@
+"""Mirrors of a study: what a coordinator tells, a tracker shows elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from autotune.trial import Record
+
+
+class Tracker(Protocol):
+    """Hears of a search as it goes; none of its calls waits for what it mirrors to, and none raises."""
+
+    @property
+    def ui_command(self) -> str:
+        """The command that shows the mirror; empty where there is none."""
+
+    def search_started(self, study: str, settings: Mapping[str, Any], description: str, resumed: bool) -> None:
+        """Hear that a search begins, or goes on."""
+
+    def trial_started(self, record: Record) -> None:
+        """Hear that a trial begins."""
+
+    def trial_advanced(self, record: Record) -> None:
+        """Hear of a trial's next epoch."""
+
+    def trial_ended(self, record: Record) -> None:
+        """Hear how a trial ended."""
+
+    def search_ended(
+        self,
+        best: Record | None,
+        states: Mapping[str, int],
+        best_history: Sequence[tuple[int, float]],
+        files: Sequence[Path],
+        status: str,
+    ) -> None:
+        """Hear how the search ended."""
+
+    def close(self) -> None:
+        """Write what is not yet written, for a bounded time."""

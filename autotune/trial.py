@@ -1,0 +1,161 @@
+"""The words the parts speak to each other: what is to be trained, what it measured, how it ended.
+
+A coordinator hands out `Trial`s, an executor answers with `Epoch`s and one `End` each, and a `Record` is the whole
+story of one trial as trackers and reports read it. Nothing here knows Optuna, Lightning or MLflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class Reason(StrEnum):
+    """Why a trial is over."""
+
+    COMPLETED = "completed"
+    PRUNED = "pruned"
+    DIVERGED = "diverged"
+    OOM = "oom"
+    INTERRUPTED = "interrupted"
+    ERROR = "error"
+
+
+class State(StrEnum):
+    """Optuna's names for the state of a trial; WAITING is one that was interrupted and will be run again."""
+
+    RUNNING = "RUNNING"
+    WAITING = "WAITING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A resolved config to be trained.
+
+    Attributes:
+        number: Its number in the study.
+        config: Plain containers and scalars, no search value or interpolation left. Has at least the sections data,
+            model, optimizer, schedule, objective and trainer, and an integer seed.
+    """
+
+    number: int
+    config: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.number < 0:
+            raise ValueError(f"a trial's number is not negative: {self.number=}")
+        missing = {"data", "model", "optimizer", "schedule", "objective", "trainer", "seed"} - set(self.config)
+        if missing:
+            raise ValueError(f"a resolved config has the sections {sorted(missing)} too")
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one trial measured in one epoch.
+
+    Attributes:
+        number: The trial's number.
+        epoch: Counted from 0.
+        metrics: ``train/loss``, ``val/loss``, ``val/<metric>``, ``lr`` (the epoch's last learning rate). A value may
+            be NaN or infinite: the coordinator judges that.
+    """
+
+    number: int
+    epoch: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a trial ended.
+
+    Attributes:
+        number: The trial's number.
+        reason: Why.
+        cost: What the model is judged by besides its score, see `autotune.cost.Cost`; empty where nothing was measured.
+        error: What the user's code raised (reason ERROR) or the allocator said (reason OOM).
+    """
+
+    number: int
+    reason: Reason
+    cost: Mapping[str, float] = field(default_factory=dict)
+    error: BaseException | None = None
+
+
+class Desk(Protocol):
+    """The coordinator, as an executor sees it. Called from the executor's own thread only."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether everything that trains must stop at the next batch and end as INTERRUPTED."""
+
+    def next_trial(self) -> Trial | None:
+        """The next trial to train, or None when there is nothing more to start."""
+
+    def judge(self, epoch: Epoch) -> Reason | None:
+        """Hear an epoch; None means go on, a reason means stop and end with it.
+
+        Raises:
+            UserError: The objective's metric is not among those measured. Executors let it pass.
+        """
+
+    def ended(self, end: End) -> None:
+        """Hear how a trial ended. Raises what stops the search (an ERROR of the user's code)."""
+
+
+class Executor(Protocol):
+    """Trains resolved configs. Knows neither Optuna nor MLflow."""
+
+    def refuses(self, config: Mapping[str, Any]) -> str | None:
+        """Why this resolved config cannot work, found out without training; None where it can."""
+
+    def run(self, desk: Desk) -> None:
+        """Train what the desk hands out until it has no more and every trial that was begun has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The whole story of one trial, as trackers and reports read it.
+
+    Attributes:
+        number: Its number in the study.
+        name: Tells the strategy: ``t0007 adam lr 3e-3 b128 bn cosine``.
+        family: The optimizer's name.
+        state: Optuna's state.
+        reason: None while it runs.
+        stage: ``search``; later stages name themselves.
+        params: The sampled values, by parameter name (``optimizer.sgd.lr``).
+        config: The resolved config.
+        objective: The value told to the study; None where there is none.
+        curves: Metric name to its value at each epoch, from epoch 0 on; all of one length.
+        cost: See `End.cost`.
+        started: Timezone-aware.
+        ended: Timezone-aware; None while it runs.
+        error: One line, where the trial failed.
+    """
+
+    number: int
+    name: str
+    family: str
+    state: State
+    reason: Reason | None
+    stage: str
+    params: Mapping[str, Any]
+    config: Mapping[str, Any]
+    objective: float | None
+    curves: Mapping[str, Sequence[float]]
+    cost: Mapping[str, float]
+    started: datetime
+    ended: datetime | None = None
+    error: str | None = None
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs were trained."""
+        return max((len(values) for values in self.curves.values()), default=0)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from autotune.errors import UserError
+from autotune.settings import Budget, Objective, Settings
+
+GOOD: dict[str, Any] = {
+    "home": "mlruns",
+    "study": {"name": "s", "seed": 0, "enqueue": []},
+    "budget": {"trials": 10, "seconds": None, "epochs": None},
+    "objective": {"metric": "val/loss", "direction": "minimize", "worst": 1e4},
+}
+
+
+def test_the_folder_is_the_homes() -> None:
+    assert str(Settings.of(GOOD).folder) == "mlruns/studies/s"
+
+
+WRONG = {
+    "budget.trials": (
+        "budget",
+        {"trials": 0},
+        "budget.trials: 0 is no limit; give a whole number above 0, or null for none",
+    ),
+    "budget.epochs": (
+        "budget",
+        {"trials": 1, "epochs": 1.5},
+        "budget.epochs: 1.5 is no limit; give a whole number above 0, or null for none",
+    ),
+    "budget.seconds": (
+        "budget",
+        {"seconds": "long"},
+        "budget.seconds: long is no limit; give a number above 0, or null for none",
+    ),
+    "budget": ("budget", {}, "budget: has no limit at all; give budget.trials, budget.seconds or budget.epochs"),
+    "direction": (
+        "objective",
+        {"metric": "m", "direction": "up", "worst": 0},
+        "objective.direction: up is no direction; known are maximize, minimize",
+    ),
+    "misspelt": (
+        "objective",
+        {"metric": "m", "direction": "maximise", "worst": 0},
+        "objective.direction: maximise is no direction; did you mean maximize?",
+    ),
+    "metric": (
+        "objective",
+        {"metric": None, "direction": "minimize", "worst": 0},
+        "objective.metric: None is no name of a metric; give the name it is logged by: val/accuracy",
+    ),
+    "worst": (
+        "objective",
+        {"metric": "m", "direction": "minimize", "worst": "bad"},
+        "objective.worst: bad is no finite number; give a finite number",
+    ),
+    "name": (
+        "study",
+        {"name": "../../x", "seed": 0},
+        "study.name: ../../x cannot name a folder; "
+        "use letters, digits, '.', '_' and '-', beginning with a letter or digit",
+    ),
+    "seed": ("study", {"name": "s", "seed": -1}, "study.seed: -1 is no seed; give a whole number from 0 to 4294967295"),
+    "enqueue": (
+        "study",
+        {"name": "s", "seed": 0, "enqueue": 3},
+        "study.enqueue: 3 is no list of points; write [{optimizer: adam, optimizer.adam.lr: 0.001}]",
+    ),
+    "home": ("home", None, "home: None is no folder; give a path: home=mlruns"),
+}
+
+
+@pytest.mark.parametrize(("section", "value", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_settings_say_what_is_right(section: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Settings.of({**GOOD, section: value})
+    assert str(caught.value) == message
+
+
+def test_the_better_value_depends_on_the_direction() -> None:
+    up = Objective("m", "maximize", 0.0, None)
+    down = Objective("m", "minimize", 0.0, None)
+    assert up.better(2, 1)
+    assert down.better(1, 2)
+    assert (up.best([1, 3, 2]), down.best([2, 1, 3])) == (3, 1)
+
+
+def test_any_one_limit_is_enough() -> None:
+    assert Budget.of({"seconds": 1.5}) == Budget(None, 1.5, None)

@@ -1,0 +1,297 @@
+"""The coordinator against a fake executor: budgets, states, duplicates, resuming."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from autotune.errors import UserError
+from autotune.ledger import Ledger
+from autotune.settings import Settings
+from autotune.space import Space
+from autotune.storage import open_storage
+from autotune.study import Coordinator, TrialCodeError
+from autotune.trial import Reason, State
+
+from .fakes import FakeExecutor, FakeTracker, learning_curve
+
+CONFIG: dict[str, Any] = {
+    "home": "unused",
+    "study": {"name": "s", "seed": 0, "enqueue": []},
+    "budget": {"trials": 12, "seconds": None, "epochs": None},
+    "objective": {"metric": "val/accuracy", "direction": "maximize", "worst": 0.0, "explodes_above": 1e4},
+    "data": {"name": "d", "batch_size": 32},
+    "model": {"name": "m"},
+    "optimizer": {"name": "sgd", "lr": "tag(log,interval(1e-4,1))"},
+    "schedule": {"name": "constant"},
+    "trainer": {"max_epochs": 9},
+    "seed": 0,
+}
+
+
+class Search:
+    """One run of a search, and what it left."""
+
+    opened: ClassVar[list[Search]] = []
+
+    def __init__(self, folder: Path, executor: FakeExecutor, pruner: str = "none", **changes: Any) -> None:
+        config = {**CONFIG, **changes}
+        storage, journal = open_storage({"name": "journal"}, folder)
+        self.settings = Settings.of({**config, "home": str(folder)})
+        self.ledger = Ledger(storage, journal, "s", self.settings.objective.direction)
+        self.tracker = FakeTracker()
+        pruners = {
+            "none": optuna.pruners.NopPruner(),
+            "asha": optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+        }
+        sampler = optuna.samplers.RandomSampler(seed=len(self.ledger.trials()))
+        self.executor = executor
+        self.coordinator = Coordinator(
+            self.settings, Space(config), self.ledger, executor, self.tracker, sampler, pruners[pruner]
+        )
+        self.opened.append(self)
+
+    def run(self) -> Search:
+        self.coordinator.run()
+        return self
+
+    @property
+    def states(self) -> Counter[str]:
+        return Counter(record.state.value for record in self.ledger.records())
+
+    @property
+    def reasons(self) -> Counter[str]:
+        return Counter(str(record.reason) for record in self.ledger.records())
+
+
+@pytest.fixture(autouse=True)
+def _close() -> Iterator[None]:
+    yield
+    while Search.opened:
+        Search.opened.pop().ledger.close()
+
+
+def budget(trials: int | None = None, seconds: float | None = None, epochs: int | None = None) -> dict[str, Any]:
+    return {"trials": trials, "seconds": seconds, "epochs": epochs}
+
+
+def test_trains_as_many_trials_as_the_budget_has(tmp_path: Path) -> None:
+    search = Search(tmp_path, FakeExecutor()).run()
+    assert search.states == {"COMPLETE": 12}
+    assert search.coordinator.epochs == 12 * 9
+    assert search.coordinator.finished == "budget.trials=12 is used up"
+    assert len(search.tracker.started) == len(search.tracker.ended) == 12
+    assert len(search.tracker.advanced) == 12 * 9
+
+
+def test_the_best_is_the_best_epoch_of_the_best_trial(tmp_path: Path) -> None:
+    search = Search(tmp_path, FakeExecutor()).run()
+    best = search.coordinator.best()
+    assert best is not None
+    values = [max(record.curves["val/accuracy"]) for record in search.ledger.records()]
+    assert best.objective == max(values)
+    assert values[best.number] == max(values)
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_the_epoch_budget_is_kept_to_the_epoch(tmp_path: Path, slots: int) -> None:
+    search = Search(tmp_path, FakeExecutor(slots=slots), budget=budget(epochs=40)).run()
+    assert 40 <= search.coordinator.epochs < 40 + slots
+    assert search.coordinator.finished == "budget.epochs=40 is used up"
+    assert search.states["RUNNING"] == 0
+    assert search.reasons["interrupted"] == search.states["WAITING"] > 0
+
+
+def test_the_time_budget_ends_the_search(tmp_path: Path) -> None:
+    search = Search(tmp_path, FakeExecutor(), budget=budget(seconds=1e-9)).run()
+    assert search.states == {}
+    assert search.coordinator.finished == "budget.seconds=1e-09 is used up"
+
+
+def test_weak_trials_are_pruned(tmp_path: Path) -> None:
+    search = Search(tmp_path, FakeExecutor(), "asha", budget=budget(trials=40)).run()
+    assert search.states["PRUNED"] > 20
+    assert search.states["COMPLETE"] > 0
+    for record in search.ledger.records():
+        assert record.reason == (Reason.PRUNED if record.state == State.PRUNED else Reason.COMPLETED)
+        assert record.objective == record.curves["val/accuracy"][-1]
+        assert (record.epochs == 9) == (record.state == State.COMPLETE)
+    assert {record.epochs for record in search.ledger.records()} <= {1, 3, 9}
+
+
+@pytest.mark.parametrize(
+    "bad", [{"train/loss": math.nan}, {"val/loss": math.inf}, {"val/accuracy": math.nan}, {"train/loss": 2e4}]
+)
+def test_divergence_is_pruned_with_the_worst_value(tmp_path: Path, bad: dict[str, float]) -> None:
+    def curve(config: Any) -> list[Any]:
+        good = learning_curve(config)
+        return [good[0], {**good[1], **bad}, good[2]]
+
+    search = Search(tmp_path, FakeExecutor(curve), budget=budget(trials=1)).run()
+    (record,) = search.ledger.records()
+    assert (record.state, record.reason, record.objective, record.epochs) == (State.PRUNED, Reason.DIVERGED, 0.0, 2)
+    assert search.coordinator.best() is None
+    kept = record.curves[next(iter(bad))][1]
+    assert kept == next(iter(bad.values())) or not math.isfinite(kept)
+
+
+def test_out_of_memory_fails_the_trial_and_the_search_goes_on(tmp_path: Path) -> None:
+    executor = FakeExecutor(
+        lambda config: [MemoryError("no room")] if config["optimizer"]["lr"] > 0.01 else learning_curve(config)
+    )
+    search = Search(tmp_path, executor).run()
+    assert search.states["FAIL"] == search.reasons["oom"] > 0
+    assert search.states["COMPLETE"] == search.reasons["completed"] > 0
+    assert sum(search.states.values()) == 12
+    failed = next(record for record in search.ledger.records() if record.reason == Reason.OOM)
+    assert (failed.objective, failed.error) == (None, "MemoryError: no room")
+
+
+def test_a_bug_in_the_users_code_stops_the_search(tmp_path: Path) -> None:
+    search = Search(tmp_path, FakeExecutor(lambda _: [KeyError("theirs")]))
+    with pytest.raises(TrialCodeError) as caught:
+        search.run()
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert caught.value.record.config["optimizer"]["lr"] > 0
+    assert search.states == {"FAIL": 1}
+    assert search.reasons == {"error": 1}
+
+
+def test_a_metric_that_nothing_logs_is_named_after_the_first_epoch(tmp_path: Path) -> None:
+    search = Search(tmp_path, FakeExecutor(), objective={**CONFIG["objective"], "metric": "val/acc"})
+    with pytest.raises(
+        UserError,
+        match=r"^objective.metric: val/acc is not logged; "
+        r"logged are lr, train/loss, val/accuracy, val/loss; name one of those$",
+    ):
+        search.run()
+    assert len(search.executor.trained) == 1
+
+
+def test_refused_configurations_never_become_trials(tmp_path: Path) -> None:
+    executor = FakeExecutor(refuse=lambda config: "too large" if config["optimizer"]["lr"] > 0.01 else None)
+    search = Search(tmp_path, executor).run()
+    assert search.states == {"COMPLETE": 12}
+    assert all(record.config["optimizer"]["lr"] <= 0.01 for record in search.ledger.records())
+    assert set(search.coordinator.refused.values()) == {"too large"}
+
+
+def test_a_space_that_cannot_work_at_all_says_why(tmp_path: Path) -> None:
+    search = Search(
+        tmp_path,
+        FakeExecutor(refuse=lambda _: "data.batch_size=32 is too large"),
+        optimizer={"name": "sgd", "lr": "choice(0.1,0.2)"},
+    )
+    with pytest.raises(
+        UserError, match=r"no configuration of the space can work; 2 of 2 refused as data.batch_size=32 is too large"
+    ):
+        search.run()
+    assert search.states == {}
+
+
+FINITE = {
+    "optimizer": {"name": "sgd", "lr": "choice(0.1,0.2,0.3)"},
+    "data": {"name": "d", "batch_size": "choice(16,32)"},
+}
+
+
+def test_a_used_up_space_ends_the_search_and_trains_nothing_twice(tmp_path: Path) -> None:
+    search = Search(tmp_path, FakeExecutor(), budget=budget(trials=100), **FINITE).run()
+    assert search.states == {"COMPLETE": 6}
+    assert search.coordinator.finished == "the space is used up: every configuration of it that can work is trained"
+    assert len({str(record.config) for record in search.ledger.records()}) == 6
+
+
+def test_a_used_up_space_is_still_used_up_when_the_study_goes_on(tmp_path: Path) -> None:
+    Search(tmp_path, FakeExecutor(), budget=budget(trials=4), **FINITE).run().ledger.close()
+    search = Search(tmp_path, FakeExecutor(), budget=budget(trials=100), **FINITE).run()
+    assert search.states == {"COMPLETE": 6}
+    assert len(search.executor.trained) == 2
+
+
+def test_an_infinite_space_that_brings_nothing_new_ends(tmp_path: Path) -> None:
+    executor = FakeExecutor(refuse=lambda config: "no" if config["optimizer"]["lr"] < 0.9999 else None)
+    search = Search(tmp_path, executor, optimizer={"name": "sgd", "lr": "tag(log,interval(1e-4,0.5))"})
+    with pytest.raises(UserError, match="no configuration of the space can work"):
+        search.run()
+
+
+def test_starting_points_are_asked_first_where_they_lie_in_the_space(tmp_path: Path) -> None:
+    points = [
+        {"optimizer": "sgd", "optimizer.sgd.lr": 0.05},
+        {"optimizer": "adam", "optimizer.adam.lr": 0.1},
+        {"optimizer.lr": 5.0},
+        {"optimizer.lr": 0.5},
+    ]
+    search = Search(tmp_path, FakeExecutor(), study={**CONFIG["study"], "enqueue": points}).run()
+    assert [trial.config["optimizer"]["lr"] for trial in search.executor.trained[:2]] == [0.05, 0.5]
+    assert search.states == {"COMPLETE": 12}
+
+
+def test_the_study_goes_on_with_what_is_left_of_the_budget(tmp_path: Path) -> None:
+    Search(tmp_path, FakeExecutor(), budget=budget(trials=5)).run().ledger.close()
+    search = Search(tmp_path, FakeExecutor(), budget=budget(trials=12)).run()
+    assert search.states == {"COMPLETE": 12}
+    assert [trial.number for trial in search.executor.trained] == list(range(5, 12))
+    assert search.coordinator.epochs == 12 * 9
+
+
+def test_an_interrupted_trial_is_run_again_as_itself(tmp_path: Path) -> None:
+    first = Search(tmp_path, FakeExecutor(slots=3), budget=budget(epochs=10)).run()
+    configs = {record.number: record.config for record in first.ledger.records()}
+    first.ledger.close()
+    search = Search(tmp_path, FakeExecutor(slots=3), budget=budget(trials=6)).run()
+    assert search.states == {"COMPLETE": 6}
+    assert {
+        number: record.config for number, record in enumerate(search.ledger.records()) if number in configs
+    } == configs
+    assert search.coordinator.epochs == 6 * 9
+    assert all(record.epochs == 9 for record in search.ledger.records())
+
+
+def test_a_trial_left_running_by_a_dead_process_is_run_again(tmp_path: Path) -> None:
+    dead = Search(tmp_path, FakeExecutor())
+    trial = dead.coordinator.next_trial()
+    assert trial is not None
+    assert dead.states == {"RUNNING": 1}
+    search = Search(tmp_path, FakeExecutor(), budget=budget(trials=3)).run()
+    assert search.states == {"COMPLETE": 3}
+    assert search.executor.trained[0].config == trial.config
+
+
+def test_interrupting_ends_what_trains_and_begins_nothing(tmp_path: Path) -> None:
+    search = Search(tmp_path, FakeExecutor(slots=2))
+    advanced = search.tracker.trial_advanced
+
+    def interrupt(record: Any) -> None:
+        advanced(record)
+        search.coordinator.interrupt("by the test")
+
+    search.tracker.trial_advanced = interrupt  # type: ignore[method-assign]
+    search.run()
+    assert search.states == {"WAITING": 2}
+    assert search.coordinator.finished == "by the test"
+
+
+def test_another_direction_is_refused(tmp_path: Path) -> None:
+    Search(tmp_path, FakeExecutor(), budget=budget(trials=1)).run().ledger.close()
+    with pytest.raises(UserError, match=r"^objective.direction: minimize, but study s was begun with maximize"):
+        Search(tmp_path, FakeExecutor(), objective={**CONFIG["objective"], "direction": "minimize"})
+
+
+def test_the_journal_opens_in_optuna_itself(tmp_path: Path) -> None:
+    Search(tmp_path, FakeExecutor(), "asha").run().ledger.close()
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.journal"))
+    study = optuna.load_study(study_name="s", storage=optuna.storages.JournalStorage(backend))
+    assert len(study.trials) == 12
+    assert study.best_trial.state == TrialState.COMPLETE
+    assert study.trials[0].intermediate_values[1] == pytest.approx(
+        study.trials[0].user_attrs["curves"]["val/accuracy"][0]
+    )
