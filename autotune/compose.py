@@ -117,7 +117,7 @@ def run_command(
             exit_code = max(exit_code, task(config))
 
     with _one_line():
-        asks_for_hydra = arguments.hydra_help or arguments.version or arguments.shell_completion
+        asks_for_hydra = arguments.hydra_help or arguments.shell_completion
         if not asks_for_hydra:
             typed = list(arguments.overrides)
             first = _first_job(typed) if arguments.multirun else typed

@@ -13,7 +13,7 @@ LIBRARIES = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning_ut
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Within it, autotune's lines go to the terminal and, with those of the libraries and all warnings, to a file."""
+    """Within it, autotune's lines go to the terminal and, with all warnings, to a file."""
     file = logging.FileHandler(path, delay=True)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     terminal = logging.StreamHandler(sys.stdout)
@@ -24,10 +24,7 @@ def logging_to(path: Path) -> Iterator[None]:
     ours.addHandler(terminal)
     root.setLevel(logging.WARNING)
     ours.setLevel(logging.INFO)
-    for name in LIBRARIES:
-        library = logging.getLogger(name)
-        library.handlers = [handler for handler in library.handlers if not isinstance(handler, logging.StreamHandler)]
-        library.propagate = True
+    hush_libraries()
     logging.captureWarnings(True)
     try:
         yield
@@ -38,3 +35,15 @@ def logging_to(path: Path) -> Iterator[None]:
         for logger, level in levels.items():
             logger.setLevel(level)
         file.close()
+
+
+def hush_libraries() -> None:
+    """Keep the libraries' chatter off the terminal; their warnings still reach the log file.
+
+    To be called again after one of them was imported, since some set their handlers and levels up on import.
+    """
+    for name in LIBRARIES:
+        library = logging.getLogger(name)
+        library.handlers = [handler for handler in library.handlers if not isinstance(handler, logging.StreamHandler)]
+        library.propagate = True
+        library.setLevel(logging.WARNING)

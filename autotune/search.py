@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import shutil
@@ -20,15 +19,14 @@ from typing import Any
 import numpy
 import optuna
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from autotune import naming, report
 from autotune.compose import plain, run_command
-from autotune.errors import UserError, nearest
+from autotune.construct import construct
+from autotune.errors import UserError
 from autotune.ledger import Ledger
-from autotune.logs import logging_to
+from autotune.logs import hush_libraries, logging_to
 from autotune.settings import Settings
 from autotune.space import Space, check
 from autotune.storage import StudyLock, open_storage
@@ -36,7 +34,7 @@ from autotune.study import Coordinator, TrialCodeError
 from autotune.tracking import Tracker
 from autotune.trial import Executor
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("autotune.search")  # not __name__, which is __main__ where it is run as a command
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -60,8 +58,8 @@ def check_config(config: DictConfig) -> tuple[Settings, Space]:
     space = Space(config)
     check(space)
     _writable(settings.home)
-    with_seed("sampler", config.sampler, 0)
-    with_seed("pruner", config.pruner, 0)
+    with_seed("sampler", _section(config.sampler), 0)
+    with_seed("pruner", _section(config.pruner), 0)
     return settings, space
 
 
@@ -93,8 +91,9 @@ def _search(config: DictConfig, settings: Settings, space: Space) -> int:
     composed = plain(config)
     composed["study"]["name"] = settings.name
     (settings.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(composed)))
-    tracker: Tracker = instantiate(config.tracking, home=settings.home)
-    executor: Executor = instantiate(config.executor)
+    tracker: Tracker = construct("tracking", _section(config.tracking), home=settings.home)
+    executor: Executor = construct("executor", _section(config.executor))
+    hush_libraries()
     _rehearse(space, executor, settings.seed)
     storage, journal = open_storage(_section(config.storage), settings.folder)
     ledger = Ledger(storage, journal, settings.name, settings.objective.direction)
@@ -106,8 +105,8 @@ def _search(config: DictConfig, settings: Settings, space: Space) -> int:
         ledger,
         executor,
         tracker,
-        with_seed("sampler", config.sampler, seed),
-        with_seed("pruner", config.pruner, seed),
+        with_seed("sampler", _section(config.sampler), seed),
+        with_seed("pruner", _section(config.pruner), seed),
     )
     tracker.search_started(settings.name, composed, _description(settings), resumed=begun > 0)
     _log.info("search %s: %s, at most %s", settings.name, settings.objective.metric, _limits(settings))
@@ -203,31 +202,20 @@ def _interruptible(coordinator: Coordinator, received: list[signal.Signals]) -> 
             signal.signal(number, handler)
 
 
-def with_seed(key: str, section: DictConfig, seed: int) -> Any:
+def with_seed(key: str, section: Mapping[str, Any], seed: int) -> Any:
     """Make Optuna's sampler or pruner that a config names, seeded where it takes a seed.
 
     Raises:
         UserError: There is no such class, or it does not take such arguments.
     """
-    target = str(section.get("_target_") or "")
-    if not target:
-        raise UserError(f"{key}._target_", "names nothing", "give the class: optuna.samplers.TPESampler")
-    try:
-        made = get_class(target) if target.rpartition(".")[2][:1].isupper() else get_method(target)
-    except (HydraException, ImportError, ValueError) as error:
-        raise UserError(f"{key}._target_", f"{target} cannot be imported", "give the full name of a class") from error
-    known = inspect.signature(made).parameters
-    for name in section:
-        if name != "_target_" and name not in known:
-            raise UserError(f"{key}.{name}", f"{target} takes no argument {name}", nearest(str(name), known))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return instantiate(section, **({"seed": seed} if "seed" in known and "seed" not in section else {}))
-    except HydraException as error:
-        cause = error.__cause__ or error
+            return construct(key, section, seed=seed)
+    except (ValueError, TypeError) as error:
+        said = " ".join(str(error).split())
         raise UserError(
-            key, f"{target} refuses its arguments ({' '.join(str(cause).split())})", "see its documentation"
+            key, f"{section['_target_']} refuses its arguments ({said})", "see its documentation"
         ) from error
 
 

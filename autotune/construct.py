@@ -1,0 +1,89 @@
+"""From a config section with a ``_target_`` to the object it names, mistakes named by their key."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.utils import get_object, instantiate
+
+from autotune.errors import UserError, nearest
+
+# Keys of a section that say something about it to autotune and are no arguments.
+OWN_KEYS = ("_target_", "_fix_", "name")
+
+
+def target(key: str, section: Mapping[str, Any]) -> Callable[..., Any]:
+    """What a section's ``_target_`` names.
+
+    Raises:
+        UserError: There is none, or it cannot be imported.
+    """
+    path = str(section.get("_target_") or "")
+    if not path:
+        raise UserError(f"{key}._target_", "names nothing", "give the full name of a class: package.module.Class")
+    try:
+        made = get_object(path)
+    except (HydraException, ImportError, ValueError) as error:
+        why = str(error.__cause__ or error).splitlines()[-1].strip()
+        raise UserError(
+            f"{key}._target_", f"{path} cannot be imported ({why})", "give the full name of a class"
+        ) from error
+    if not callable(made):
+        raise UserError(f"{key}._target_", f"{path} is not callable", "give the full name of a class")
+    return made  # type: ignore[no-any-return]
+
+
+def accepts(made: Callable[..., Any]) -> tuple[set[str], bool]:
+    """The names of the arguments something takes, and whether it takes any other name too."""
+    try:
+        parameters = inspect.signature(made).parameters.values()
+    except ValueError:  # some classes written in C have no signature
+        return set(), True
+    named = {each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)}
+    return named, any(each.kind == each.VAR_KEYWORD for each in parameters)
+
+
+def construct(key: str, section: Mapping[str, Any], /, *arguments: Any, **given: Any) -> Any:
+    """Make what a section names of its values; nested sections with a ``_target_`` are made first.
+
+    Args:
+        key: The section's key, for mistakes.
+        section: Plain, nothing left open.
+        arguments: Positional arguments in front.
+        given: Further arguments, used where the section does not say otherwise and the target takes such a name.
+
+    Raises:
+        UserError: The target cannot be imported, or does not take such arguments.
+    """
+    made = target(key, section)
+    names, takes_any = accepts(made)
+    values = {str(name): value for name, value in section.items() if name not in OWN_KEYS}
+    if "name" in section and "name" in names:
+        values["name"] = section["name"]
+    for name in values:
+        if name not in names and not takes_any:
+            remedy = nearest(name, names - {"self", "params"})
+            raise UserError(f"{key}.{name}", f"{section['_target_']} takes no argument {name}", remedy)
+    for name, value in given.items():
+        if name in names:
+            values.setdefault(name, value)
+    if any(_nested(value) for value in values.values()):
+        values = {
+            name: instantiate(value, _convert_="all") if _nested(value) else value for name, value in values.items()
+        }
+    try:
+        inspect.signature(made).bind(*arguments, **values)
+    except TypeError as error:
+        raise UserError(key, f"{section['_target_']} cannot be made ({error})", "give the missing value") from error
+    except ValueError:
+        pass
+    return made(*arguments, **values)
+
+
+def _nested(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(map(_nested, value.values()))
+    return isinstance(value, list | tuple) and any(map(_nested, value))

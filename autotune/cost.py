@@ -1,0 +1,164 @@
+"""What a model costs: time, memory and size, measured while and after it trains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+LATENCY_SECONDS = 0.02  # how long each latency is measured at least twice within
+
+
+class CostMeter(Callback):
+    """Measures a training; `cost` says what it found.
+
+    Args:
+        samples: Training samples of an epoch; None where they are counted batch by batch.
+    """
+
+    def __init__(self, samples: int | None) -> None:
+        self._samples = samples
+        self._counted = 0
+        self._epoch_seconds: list[float] = []
+        self._validation_seconds = 0.0
+        self._batch: Any = None
+
+    def on_fit_start(self, trainer: Trainer, _: LightningModule) -> None:
+        """Start from the memory in use now."""
+        self._memory = PeakMemory(trainer.strategy.root_device)
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Start the clock."""
+        self._counted = 0
+        self._validation_seconds = 0.0
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        """Count the samples of the user's own batches."""
+        if self._samples is None:
+            self._counted += _length(batch)
+
+    def on_validation_start(self, *_: Any) -> None:
+        """Validation is no training."""
+        self._validation_started = time.perf_counter()
+
+    def on_validation_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, *_: Any) -> None:
+        """Keep one batch to measure latency on."""
+        if self._batch is None:
+            self._batch = batch
+
+    def on_validation_end(self, *_: Any) -> None:
+        """Validation is no training."""
+        self._validation_seconds += time.perf_counter() - self._validation_started
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        """Stop the clock."""
+        self._epoch_seconds.append(time.perf_counter() - self._started - self._validation_seconds)
+        self._memory.sample()
+
+    def cost(self, module: LightningModule, batch_size: int | None) -> dict[str, float]:
+        """What was found; what could not be measured is left out.
+
+        Args:
+            module: The trained module.
+            batch_size: Samples in the batch that latency is measured on; None for a whole validation batch.
+
+        Returns:
+            ``cost/epoch_seconds`` (median over the epochs, validation left out), ``cost/samples_per_second``,
+            ``cost/latency_batch_seconds`` and ``cost/latency_sample_seconds`` (one forward pass of a batch, of a single
+            sample), ``cost/peak_memory_bytes`` (device memory on CUDA, growth of the resident set elsewhere),
+            ``cost/parameters``, ``cost/model_bytes`` (parameters and buffers).
+        """
+        parameters = list(module.parameters())
+        found = {
+            "cost/parameters": float(sum(each.numel() for each in parameters)),
+            "cost/model_bytes": float(sum(each.nbytes for each in [*parameters, *module.buffers()])),
+            "cost/peak_memory_bytes": float(self._memory.peak()),
+        }
+        if self._epoch_seconds:
+            seconds = median(self._epoch_seconds)
+            found["cost/epoch_seconds"] = seconds
+            found["cost/samples_per_second"] = (self._samples or self._counted) / seconds
+        features = self._batch[0] if isinstance(self._batch, tuple | list) else self._batch
+        if isinstance(features, Tensor) and _has_forward(module):
+            found["cost/latency_batch_seconds"] = latency(module, features[:batch_size])
+            found["cost/latency_sample_seconds"] = latency(module, features[:1])
+        return found
+
+
+class PeakMemory:
+    """The most memory in use since it was made.
+
+    On CUDA PyTorch counts it. On Linux the kernel keeps the high-water mark of the resident set, and lets it be reset;
+    elsewhere it is sampled.
+
+    Args:
+        device: Where the model is.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._resettable = False
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            return
+        self._before = self._highest = psutil.Process().memory_info().rss
+        try:
+            _CLEAR_REFS.write_text("5")
+            self._resettable = True
+        except OSError:
+            self._resettable = False
+
+    def sample(self) -> None:
+        """Look how much is in use, where nobody else keeps the peak."""
+        if self._device.type != "cuda" and not self._resettable:
+            self._highest = max(self._highest, psutil.Process().memory_info().rss)
+
+    def peak(self) -> int:
+        """Bytes: on CUDA all that was allocated, elsewhere what the resident set grew by."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device)
+        if self._resettable:
+            line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+            return max(0, int(line.split()[1]) * 1024 - self._before)
+        self.sample()
+        return self._highest - self._before
+
+
+def latency(module: nn.Module, features: Tensor) -> float:
+    """Seconds of one forward pass in evaluation mode: the median of a few."""
+    was_training = module.training
+    module.eval()
+    wait: Callable[[], None] = torch.cuda.synchronize if features.device.type == "cuda" else lambda: None
+    seconds: list[float] = []
+    until = time.perf_counter() + LATENCY_SECONDS
+    with torch.no_grad():
+        module(features)
+        wait()
+        while len(seconds) < 2 or (len(seconds) < 10 and time.perf_counter() < until):
+            started = time.perf_counter()
+            module(features)
+            wait()
+            seconds.append(time.perf_counter() - started)
+    module.train(was_training)
+    return median(seconds)
+
+
+def _has_forward(module: LightningModule) -> bool:
+    return type(module).forward is not LightningModule.forward
+
+
+def _length(batch: Any) -> int:
+    first = batch[0] if isinstance(batch, tuple | list) and batch else batch
+    return len(first) if isinstance(first, Tensor) else 0

@@ -1,0 +1,148 @@
+"""One Lightning Trainer a trial, one trial at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from autotune.assembly import Assembly, assemble, refusal
+from autotune.cost import CostMeter
+from autotune.data.batches import ArrayData
+from autotune.learner import Interrupted, Learner
+from autotune.optim.learning_rate import LearningRate
+from autotune.optim.schedules import Schedule
+from autotune.trial import Desk, End, Epoch, Reason, Trial
+
+# A search has its own progress, checkpoints and logs.
+QUIET = {
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+}
+
+
+class LightningExecutor:
+    """Trains any LightningModule on any LightningDataModule, and nn.Modules on data in memory."""
+
+    def refuses(self, config: Mapping[str, Any]) -> str | None:
+        """Why a resolved config cannot work; None where it can."""
+        return refusal(config)
+
+    def run(self, desk: Desk) -> None:
+        """Train trial after trial."""
+        # Deterministic algorithms would otherwise fill every fresh tensor first, which no result depends on.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        while (trial := desk.next_trial()) is not None:
+            desk.ended(_train(desk, trial))
+
+
+class _Reporter(Checkpoint):
+    """Tells the desk of each epoch and stops the Trainer when it says so.
+
+    A Checkpoint, though it keeps none, because Lightning calls those after every other callback and the module itself
+    have logged, and adds none of its own where there is one.
+    """
+
+    def __init__(self, desk: Desk, number: int) -> None:
+        self._desk = desk
+        self._number = number
+        self.reason = Reason.COMPLETED
+        self.desk_error: BaseException | None = None
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self._desk.interrupted:
+            raise Interrupted
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        if self._desk.interrupted:
+            raise Interrupted
+
+    def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if trainer.optimizers:
+            metrics["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        try:
+            reason = self._desk.judge(Epoch(self._number, trainer.current_epoch, metrics))
+        except BaseException as error:
+            self.desk_error = error
+            raise
+        if reason is not None:
+            self.reason = reason
+            trainer.should_stop = True
+
+
+class _Scheduled(Callback):
+    """A schedule at work on the user's own module."""
+
+    def __init__(self, schedule: Schedule, epochs: int) -> None:
+        self._schedule = schedule
+        self._epochs = epochs
+        self._losses: list[torch.Tensor] = []
+
+    def on_train_start(self, trainer: Trainer, _: LightningModule) -> None:
+        updates = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+        self._rate = LearningRate(trainer.optimizers[0], self._schedule, updates, self._epochs)
+
+    def on_train_batch_start(self, trainer: Trainer, _: LightningModule, batch: Any, index: int) -> None:
+        if index % trainer.accumulate_grad_batches == 0:
+            self._rate.before_update()
+
+    def on_train_batch_end(self, trainer: Trainer, _: LightningModule, outputs: Any, batch: Any, index: int) -> None:
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if isinstance(loss, torch.Tensor):
+            self._losses.append(loss.detach())
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        if self._losses:
+            self._rate.after_epoch(torch.stack(self._losses).mean().item())
+            self._losses.clear()
+
+
+def _train(desk: Desk, trial: Trial) -> End:
+    reporter = _Reporter(desk, trial.number)
+    meter: CostMeter | None = None
+    try:
+        assembly = assemble(trial.config)
+        meter, batch_size = _meter(assembly)
+        if isinstance(assembly.module, Learner):
+            assembly.module.stop_requested = lambda: desk.interrupted
+        trainer = Trainer(**{**QUIET, **assembly.trainer, "callbacks": callbacks(assembly, [meter, reporter])})
+        trainer.fit(assembly.module, datamodule=assembly.data)
+        return End(trial.number, reporter.reason, meter.cost(assembly.module, batch_size))
+    except Interrupted:
+        return End(trial.number, Reason.INTERRUPTED)
+    except SystemExit as end:
+        # What Lightning makes of a second Ctrl-C.
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from end
+        raise
+    except Exception as error:
+        if reporter.desk_error is not None:
+            raise
+        return End(trial.number, Reason.OOM if out_of_memory(error) else Reason.ERROR, error=error)
+
+
+def callbacks(assembly: Assembly, ours: list[Callback]) -> list[Callback]:
+    """The Trainer's callbacks: the user's, the schedule's, then ours."""
+    theirs = assembly.trainer.get("callbacks") or []
+    schedule = [] if assembly.schedule is None else [_Scheduled(assembly.schedule, assembly.trainer["max_epochs"])]
+    return [*(theirs if isinstance(theirs, list) else [theirs]), *schedule, *ours]
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, the device's or the machine's, ran out."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    said = str(error)
+    return isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
+
+
+def _meter(assembly: Assembly) -> tuple[CostMeter, int | None]:
+    if isinstance(assembly.data, ArrayData):
+        return CostMeter(len(assembly.data.split.train)), assembly.data.batch_size
+    return CostMeter(None), None

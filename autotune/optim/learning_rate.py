@@ -1,0 +1,41 @@
+"""A schedule at work on an optimizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.optim import Optimizer
+
+from autotune.optim.schedules import Progress, Schedule
+
+
+class LearningRate:
+    """Sets an optimizer's learning rates before each update, as a schedule says.
+
+    Args:
+        optimizer: Its rates as they are now are the base rates.
+        schedule: The factor on them.
+        updates_per_epoch: Updates of one epoch.
+        epochs: Epochs of the whole training.
+    """
+
+    def __init__(self, optimizer: Optimizer, schedule: Schedule, updates_per_epoch: int, epochs: int) -> None:
+        self._groups = [(group, group["lr"]) for group in optimizer.param_groups]
+        self._schedule = schedule
+        self._updates_per_epoch = max(1, updates_per_epoch)
+        self._epochs = epochs
+        self._update = 0
+        self._memory: Any = schedule.begin()
+
+    def before_update(self) -> None:
+        """Set the rates for the next update."""
+        factor = self._schedule.factor(Progress(self._update, self._updates_per_epoch, self._epochs), self._memory)
+        for group, base in self._groups:
+            group["lr"] = base * factor
+        self._update += 1
+
+    def after_epoch(self, loss: float) -> None:
+        """Hear an epoch's mean training loss."""
+        self._memory = self._schedule.after_epoch(self._memory, loss)
+        # An epoch cut short by the user's code still counts as a whole one.
+        self._update = -(-self._update // self._updates_per_epoch) * self._updates_per_epoch
