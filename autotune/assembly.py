@@ -41,13 +41,13 @@ class Assembly:
     trainer: dict[str, Any]
 
 
-def assemble(config: Mapping[str, Any]) -> Assembly:
+def assemble(config: Mapping[str, Any], on: str = "train") -> Assembly:
     """Build what a resolved config says; the same config and seed give the same weights.
 
     Raises:
         UserError: Something in it cannot be built or does not go together.
     """
-    data = build_data(config)
+    data = build_data(config, on)
     seed_everything(config["seed"], verbose=False)
     model = build_model(config, data)
     trainer = {key: value for key, value in config["trainer"].items() if key not in OWN_KEYS}
@@ -72,7 +72,7 @@ def assemble(config: Mapping[str, Any]) -> Assembly:
     return Assembly(learner, data, None, {key: value for key, value in trainer.items() if key not in LEARNERS_OWN})
 
 
-def build_data(config: Mapping[str, Any]) -> LightningDataModule:
+def build_data(config: Mapping[str, Any], on: str = "train") -> LightningDataModule:
     """The section ``data`` as a LightningDataModule.
 
     Raises:
@@ -82,8 +82,10 @@ def build_data(config: Mapping[str, Any]) -> LightningDataModule:
     batch_size = config["data"].get("batch_size")
     made = construct("data", section, **({} if batch_size is None else {"batch_size": batch_size}))
     if isinstance(made, Source):
-        return ArrayData(made, "full" if batch_size is None else batch_size, config["seed"])
+        return ArrayData(made, "full" if batch_size is None else batch_size, config["seed"], on)
     if isinstance(made, LightningDataModule):
+        if on != "train":
+            raise UserError("train.on", f"{on} needs data that autotune holds in memory", "give train.on=train")
         return made
     kinds = "autotune.data.source.Source or a LightningDataModule"
     raise UserError("data._target_", f"{config['data']['_target_']} makes no data", f"name a {kinds}")

@@ -80,13 +80,15 @@ class Learner(LightningModule):
         Raises:
             Interrupted: `stop_requested` said so.
         """
-        # Lightning's wrapper of the optimizer is needed only to scale gradients of half precision.
+        # Lightning's wrapper of the optimizer is needed to scale gradients of half precision, and for an epoch's last
+        # update, so that the Trainer counts a step. All others are spared its way through the Trainer.
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        optimizer: Any = self.optimizers(use_pl_optimizer=scaled)
+        wrapped: Any = self.optimizers()
+        optimizer: Any = wrapped if scaled else self.optimizers(use_pl_optimizer=False)
         backward = self.manual_backward if scaled else Tensor.backward
         total = torch.zeros((), device=self.device)
         samples = 0
-        for features, target in batches:
+        for number, (features, target) in enumerate(batches, start=1):
             if self.stop_requested():
                 raise Interrupted
             loss = self.task.loss(self.network(features), target)
@@ -95,7 +97,7 @@ class Learner(LightningModule):
             if self._clip is not None:
                 self.clip_gradients(optimizer, self._clip, self._clip_by)
             self._rate.before_update()
-            optimizer.step()
+            (wrapped if number == self._updates_per_epoch else optimizer).step()
             total += loss.detach() * len(target)
             samples += len(target)
         mean = total / samples

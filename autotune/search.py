@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import signal
 import sys
@@ -57,7 +56,6 @@ def check_config(config: DictConfig) -> tuple[Settings, Space]:
     settings = Settings.of(sections)
     space = Space(config)
     check(space)
-    _writable(settings.home)
     with_seed("sampler", _section(config.sampler), 0)
     with_seed("pruner", _section(config.pruner), 0)
     return settings, space
@@ -217,12 +215,6 @@ def with_seed(key: str, section: Mapping[str, Any], seed: int) -> Any:
         raise UserError(
             key, f"{section['_target_']} refuses its arguments ({said})", "see its documentation"
         ) from error
-
-
-def _writable(home: Path) -> None:
-    nearest_there = next(path for path in (home.resolve(), *home.resolve().parents) if path.exists())
-    if not os.access(nearest_there, os.W_OK):
-        raise UserError("home", f"{nearest_there} cannot be written to", "give a folder of your own: home=...")
 
 
 def _section(section: DictConfig) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -118,31 +119,36 @@ class Settings:
         """Read a composed config, interpolations resolved in the sections read here. Raises UserError."""
         study = config.get("study") or {}
         return cls(
-            study_name(study.get("name")),
+            folder_name("study.name", study.get("name")),
             _seed("study.seed", study.get("seed")),
             _points(study.get("enqueue")),
-            _home(config.get("home")),
+            home_folder(config.get("home")),
             Budget.of(config.get("budget") or {}),
             Objective.of(config.get("objective") or {}),
         )
 
 
-def study_name(name: Any) -> str:
-    """Check a study's name, which is a folder's too. Raises UserError."""
+def folder_name(key: str, name: Any) -> str:
+    """Check a name that is a folder's too. Raises UserError."""
     if not isinstance(name, str | int) or isinstance(name, bool) or not _NAME.fullmatch(str(name)):
         raise UserError(
-            "study.name",
+            key,
             f"{name} cannot name a folder",
             "use letters, digits, '.', '_' and '-', beginning with a letter or digit",
         )
     return str(name)
 
 
-def _home(home: Any) -> Path:
+def home_folder(home: Any) -> Path:
+    """Check the home. Raises UserError where it cannot be written to."""
     if not isinstance(home, str) or not home:
         raise UserError("home", f"{home} is no folder", "give a path: home=mlruns")
     if Path(home).exists() and not Path(home).is_dir():
         raise UserError("home", f"{home} is a file", "give a folder: home=mlruns")
+    whole = Path(home).resolve()
+    there = next(path for path in (whole, *whole.parents) if path.exists())
+    if not os.access(there, os.W_OK):
+        raise UserError("home", f"{there} cannot be written to", "give a folder of your own: home=...")
     return Path(home)
 
 

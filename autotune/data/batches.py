@@ -95,12 +95,14 @@ class ArrayData(LightningDataModule):
         source: Where the samples come from.
         batch_size: Samples an update, or ``full`` for the whole training part.
         order_seed: Of the order of the batches.
+        on: What to train on, one of `autotune.data.source.TRAINED_ON`.
     """
 
-    def __init__(self, source: Source, batch_size: int | str, order_seed: int) -> None:
+    def __init__(self, source: Source, batch_size: int | str, order_seed: int, on: str = "train") -> None:
         super().__init__()
         self.source = source
-        self.split: Split = split(source)
+        self.split: Split = split(source, on)
+        self._on = on
         samples = len(self.split.train)
         self.batch_size = samples if batch_size == "full" else min(int(batch_size), samples)
         self._order_seed = order_seed
@@ -120,7 +122,7 @@ class ArrayData(LightningDataModule):
 
     def test_dataloader(self) -> Slices:
         """The test part, which a search never asks for."""
-        return Slices(self._placed(held_out(self.source)))
+        return Slices(self._placed(held_out(self.source, self._on)))
 
     def _placed(self, part: Part) -> Part:
         """The part on the Trainer's device and in its precision."""

@@ -15,6 +15,8 @@ from autotune.data.preprocess import Standardize
 from autotune.errors import UserError
 
 PARTS = ("train", "val", "test")
+TRAINED_ON = ("train", "train+val")
+EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,16 @@ class Split:
 
     Attributes:
         train: To train on.
-        val: To judge by.
+        val: To judge by; empty where it is trained on too.
         preprocess: Turns raw features into what the model is given.
         target_scale: Mean and standard deviation that a regression target was standardised by; (0, 1) otherwise.
         outputs: How many numbers the model answers with.
+        examples: Raw features of a few training samples.
     """
 
     train: Part
     val: Part
+    examples: Tensor
     preprocess: Standardize
     target_scale: tuple[float, float]
     outputs: int
@@ -98,20 +102,27 @@ class Source(ABC):
 
 
 @lru_cache(maxsize=2)
-def split(source: Source) -> Split:
-    """The training and validation parts of a source. The test part is left out: only `held_out` reads it."""
-    return _prepare(source)[0]
+def split(source: Source, on: str = "train") -> Split:
+    """The training and validation parts of a source. The test part is left out: only `held_out` reads it.
+
+    Args:
+        source: Where the samples come from.
+        on: One of `TRAINED_ON`: ``train+val`` makes one training part of both.
+    """
+    return _prepare(source, on)[0]
 
 
 @lru_cache(maxsize=1)
-def held_out(source: Source) -> Part:
+def held_out(source: Source, on: str = "train") -> Part:
     """The test part of a source, preprocessed by what was fitted on its training part."""
-    return _prepare(source)[1]
+    return _prepare(source, on)[1]
 
 
-def _prepare(source: Source) -> tuple[Split, Part]:
+def _prepare(source: Source, on: str) -> tuple[Split, Part]:
     arrays = source.load()
     rows = _rows(source, arrays)
+    if on == "train+val":
+        rows |= {"train": numpy.concatenate([rows["train"], rows["val"]]), "val": rows["val"][:0]}
     preprocess = source.fit(arrays.features[rows["train"]])
     train_target = arrays.target[rows["train"]]
     scale, outputs = (0.0, 1.0), 1
@@ -121,10 +132,15 @@ def _prepare(source: Source) -> tuple[Split, Part]:
         outputs = int(arrays.target.max()) + 1
     parts = {}
     for name in PARTS:
-        features = preprocess(torch.as_tensor(arrays.features[rows[name]], dtype=torch.float32))
+        features = preprocess(_raw(arrays, rows[name]))
         target = torch.as_tensor((arrays.target[rows[name]] - scale[0]) / scale[1])
         parts[name] = Part(features, target.long() if source.task == "multiclass" else target.float())
-    return Split(parts["train"], parts["val"], preprocess, scale, outputs), parts["test"]
+    examples = _raw(arrays, rows["train"][:EXAMPLES])
+    return Split(parts["train"], parts["val"], examples, preprocess, scale, outputs), parts["test"]
+
+
+def _raw(arrays: Arrays, rows: numpy.ndarray) -> Tensor:
+    return torch.as_tensor(arrays.features[rows], dtype=torch.float32)
 
 
 def _rows(source: Source, arrays: Arrays) -> dict[str, numpy.ndarray]:

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from autotune.assembly import Assembly, assemble, refusal
 from autotune.cost import CostMeter
 from autotune.data.batches import ArrayData
+from autotune.errors import UserError
 from autotune.learner import Interrupted, Learner
 from autotune.optim.learning_rate import LearningRate
 from autotune.optim.schedules import Schedule
@@ -63,11 +64,8 @@ class _Reporter(Checkpoint):
             raise Interrupted
 
     def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if trainer.optimizers:
-            metrics["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         try:
-            reason = self._desk.judge(Epoch(self._number, trainer.current_epoch, metrics))
+            reason = self._desk.judge(Epoch(self._number, trainer.current_epoch, measured(trainer)))
         except BaseException as error:
             self.desk_error = error
             raise
@@ -108,7 +106,7 @@ def _train(desk: Desk, trial: Trial) -> End:
     meter: CostMeter | None = None
     try:
         assembly = assemble(trial.config)
-        meter, batch_size = _meter(assembly)
+        meter, batch_size = cost_meter(assembly)
         if isinstance(assembly.module, Learner):
             assembly.module.stop_requested = lambda: desk.interrupted
         trainer = Trainer(**{**QUIET, **assembly.trainer, "callbacks": callbacks(assembly, [meter, reporter])})
@@ -117,9 +115,9 @@ def _train(desk: Desk, trial: Trial) -> End:
     except Interrupted:
         return End(trial.number, Reason.INTERRUPTED)
     except SystemExit as end:
-        # What Lightning makes of a second Ctrl-C.
-        if isinstance(end.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from end
+        raise_interrupt(end)
+        raise
+    except UserError:
         raise
     except Exception as error:
         if reporter.desk_error is not None:
@@ -127,11 +125,29 @@ def _train(desk: Desk, trial: Trial) -> End:
         return End(trial.number, Reason.OOM if out_of_memory(error) else Reason.ERROR, error=error)
 
 
+def measured(trainer: Trainer) -> dict[str, float]:
+    """What was logged up to the end of an epoch, and the learning rate of its last update."""
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if trainer.optimizers:
+        metrics["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+    return metrics
+
+
 def callbacks(assembly: Assembly, ours: list[Callback]) -> list[Callback]:
     """The Trainer's callbacks: the user's, the schedule's, then ours."""
     theirs = assembly.trainer.get("callbacks") or []
     schedule = [] if assembly.schedule is None else [_Scheduled(assembly.schedule, assembly.trainer["max_epochs"])]
     return [*(theirs if isinstance(theirs, list) else [theirs]), *schedule, *ours]
+
+
+def raise_interrupt(end: SystemExit) -> None:
+    """Raise the Ctrl-C that Lightning made a SystemExit of, where it was one.
+
+    Raises:
+        KeyboardInterrupt: It was.
+    """
+    if isinstance(end.__context__, KeyboardInterrupt):
+        raise KeyboardInterrupt from end
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -142,7 +158,8 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
 
 
-def _meter(assembly: Assembly) -> tuple[CostMeter, int | None]:
+def cost_meter(assembly: Assembly) -> tuple[CostMeter, int | None]:
+    """What measures a training, and the batch size that latency is measured at; None for the user's own."""
     if isinstance(assembly.data, ArrayData):
         return CostMeter(len(assembly.data.split.train)), assembly.data.batch_size
     return CostMeter(None), None

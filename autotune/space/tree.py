@@ -23,7 +23,10 @@ from autotune.errors import UserError, nearest
 from autotune.space.values import SearchValue, parse
 
 # What a search is run by, as against what a trial is: these sections hold no search values and no resolved config.
-SETTINGS = ("study", "budget", "sampler", "pruner", "storage", "executor", "tracking", "home", "hydra")
+SETTINGS = (
+    *("study", "budget", "sampler", "pruner", "storage", "executor", "tracking", "home", "hydra"),
+    *("from", "train", "origin"),
+)
 
 Pick = Callable[[str, SearchValue], Any]
 

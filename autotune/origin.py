@@ -1,0 +1,121 @@
+"""Where a final training's config comes from: a study, a best.yaml or an MLflow run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.config_store import ConfigStore
+
+from autotune.errors import UserError, nearest
+
+GROUPS = ("data", "model", "optimizer", "schedule", "trainer", "objective")
+OPTION = "from"
+LARGEST_FILE = 1_000_000
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+FetchRun = Callable[[str, str], str]
+
+
+def overrides_from(overrides: Sequence[str], fetch_run: FetchRun) -> list[str]:
+    """Turn ``from=...`` into overrides that put the resolved config it names in the place of the groups.
+
+    What else was typed stays: ``optimizer=adam`` replaces the whole optimizer, ``optimizer.lr=0.01`` one value of it.
+
+    Args:
+        overrides: As typed.
+        fetch_run: Given a run id and a home, the text of the resolved config that an MLflow run holds.
+
+    Raises:
+        UserError: What is named does not exist or is no resolved config.
+    """
+    typed = dict(_split(override) for override in overrides)
+    origin = typed.get("from", "null")
+    if origin in ("", "null"):
+        return list(overrides)
+    config = resolved(origin, typed.get("home", "mlruns"), fetch_run)
+    store = ConfigStore.instance()
+    chosen = []
+    for group in GROUPS:
+        if group not in typed:
+            store.store(group=group, name=OPTION, node=dict(config[group]), provider="autotune")
+            chosen.append(f"{group}={OPTION}")
+    rest = {key: value for key, value in config.items() if key not in GROUPS}
+    rest["origin"] = {"max_epochs": config["trainer"].get("max_epochs"), **(rest.get("origin") or {})}
+    store.store(group="origin", name=OPTION, node=rest, package="_global_", provider="autotune")
+    return [*chosen, f"+origin={OPTION}", *overrides]
+
+
+def resolved(origin: str, home: str, fetch_run: FetchRun) -> dict[str, Any]:
+    """The resolved config that ``from=`` names, with its own section ``origin`` where it has one.
+
+    Raises:
+        UserError: There is none.
+    """
+    study = Path(home) / "studies" / origin
+    if origin.endswith((".yaml", ".yml")):
+        return _checked(origin, _read(origin, Path(origin)))
+    if study.is_dir() and "/" not in origin:
+        if not (study / "best.yaml").is_file():
+            raise UserError("from", f"the study {origin} has no trial that was trained to its end", "let it search on")
+        return _checked(origin, _read(origin, study / "best.yaml"))
+    if _RUN_ID.fullmatch(origin):
+        return _checked(origin, fetch_run(origin, home))
+    folder = Path(home) / "studies"
+    known = [each.name for each in folder.iterdir() if each.is_dir()] if folder.is_dir() else []
+    remedy = nearest(origin, known) if known else "give a study's name, a best.yaml or an MLflow run id"
+    raise UserError("from", f"no study {origin} in {home}", remedy)
+
+
+def _split(override: str) -> tuple[str, str]:
+    key, _, value = override.lstrip("+~").partition("=")
+    return key, value.strip("'\"")
+
+
+def _read(origin: str, path: Path) -> str:
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise UserError("from", f"{origin} is larger than {LARGEST_FILE} bytes", "give a best.yaml")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            "from", f"{origin} cannot be read ({error.strerror})", "give a best.yaml that exists"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError("from", f"{origin} is no text", "give a best.yaml") from error
+
+
+def _checked(origin: str, text: str) -> dict[str, Any]:
+    try:
+        config = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        said = " ".join(str(error).split())
+        raise UserError("from", f"{origin} is no YAML ({said})", "give a best.yaml") from error
+    if not isinstance(config, Mapping):
+        raise UserError("from", f"{origin} holds no config", "give a best.yaml")
+    for key in (*GROUPS, "seed"):
+        if key not in config or (key != "seed" and not isinstance(config[key], Mapping)):
+            raise UserError("from", f"{origin} lacks the section {key}", "give a best.yaml as a search writes it")
+    if "${" in text:
+        raise UserError("from", f"{origin} has interpolations", "give a best.yaml, which has every value written out")
+    return {str(key): value for key, value in config.items()}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as plain data: no aliases, which can multiply, and floats as 1e-3 is meant."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse aliases."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not taken")
+        return super().compose_node(parent, index)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+"),
+    list("-+0123456789."),
+)

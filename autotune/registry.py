@@ -1,0 +1,240 @@
+"""A final training in MLflow: its run, linked to the search it comes from, and its model in the registry."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from autotune.data.preprocess import Standardize
+from autotune.errors import UserError
+from autotune.logs import hush_libraries
+from autotune.task import Task
+from autotune.tracking import entries
+from autotune.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.models.model import ModelInfo
+
+_log = logging.getLogger(__name__)
+
+
+class Predictor(nn.Module):
+    """From raw features to answers: what was fitted on the training part, the network, and what its outputs mean.
+
+    Args:
+        preprocess: For raw features.
+        network: Trained.
+        task: Says what the outputs mean.
+    """
+
+    def __init__(self, preprocess: Standardize, network: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+        self.network = network
+        self._task = task
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[n, ...] raw features -> probabilities [n, classes] or [n], or numbers in the target's own unit [n]."""
+        return self._task.answer(self.network(self.preprocess(features)))
+
+
+class FinalRun:
+    """One final training as a run of MLflow.
+
+    Args:
+        uri: See `autotune.tracking.store.Store`.
+        experiment: The experiment's name.
+        home: The home.
+
+    Raises:
+        UserError: MLflow cannot be reached.
+    """
+
+    def __init__(self, uri: str | None, experiment: str, home: Path) -> None:
+        self._store = Store(uri, home)
+        try:
+            self._client, self._experiment_id = self._store.connect(experiment)
+        except Exception as error:  # each back end raises its own kinds; each means there is nothing to write to
+            raise _unreachable(self._store, error) from error
+        hush_libraries()
+        self._pending: list[entries.Point] = []
+        self.run_id = ""
+
+    @property
+    def ui_command(self) -> str:
+        """What to type to see the run."""
+        return self._store.ui_command
+
+    def begin(self, name: str, config: Mapping[str, Any], origin: Mapping[str, Any], family: str, on: str) -> None:
+        """Make the run, with links to the search and the trial it comes from."""
+        links = self._links(origin)
+        tags = {
+            "kind": "train",
+            "stage": "train",
+            "family": family,
+            "seed": config["seed"],
+            "trained_on": on,
+            "study": origin.get("study"),
+            "trial_number": origin.get("trial"),
+            "mlflow.source.name": "autotune.train",
+            "mlflow.source.type": "LOCAL",
+            **{f"{kind}_run": run.info.run_id for kind, run in links.items()},
+            "mlflow.note.content": self._note(name, origin, links),
+        }
+        started = entries.milliseconds(datetime.now(UTC))
+        run = self._client.create_run(self._experiment_id, started, entries.tags(tags), name)
+        self.run_id = run.info.run_id
+        from mlflow.entities import Param
+
+        params = [Param(key, value) for key, value in entries.settings(config).items()]
+        self._client.log_batch(self.run_id, params=params)
+        self._client.log_text(self.run_id, yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Write what an epoch measured; what MLflow does not take now is written with the next."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._pending += [entries.Point(entries.key(name), value, now, step) for name, value in metrics.items()]
+        try:
+            self._client.log_batch(self.run_id, [Metric(*point) for point in self._pending])
+        except Exception as error:  # training does not stop for its mirror
+            _log.warning("MLflow did not take the metrics: %s", str(error).splitlines()[0])
+        else:
+            self._pending = []
+
+    def log_model(self, model: nn.Module, example: Tensor, registered_as: str | None) -> str:
+        """Log the model with its signature and an input example, and register it; returns its URI.
+
+        It is kept as an exported graph (torch.export), which holds no code that loading could run. A model that cannot
+        be exported is pickled, and a warning says so.
+
+        Args:
+            model: In evaluation mode, on the CPU.
+            example: A few raw features, [n, ...].
+            registered_as: The name in the registry; None registers nothing.
+        """
+        import mlflow
+        from mlflow.models import Model
+        from mlflow.models.signature import infer_signature
+
+        rows = example.numpy()
+        with torch.no_grad():
+            answers = model(example).numpy()
+        unexported = _why_not_exported(model, example)
+        if unexported is not None:
+            _log.warning("the model cannot be exported (%s); it is pickled: load it where you trust it", unexported)
+        mlflow.set_tracking_uri(self._store.uri)
+        info = Model.log(
+            artifact_path=None,
+            flavor=mlflow.pytorch,
+            name="model",
+            run_id=self.run_id,
+            pytorch_model=model,
+            serialization_format="pt2" if unexported is None else "pickle",
+            signature=infer_signature(rows, answers),
+            input_example=rows,
+            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", "torch", "numpy")],
+        )
+        return str(info.model_uri) if registered_as is None else self._register(info, registered_as)
+
+    def _register(self, info: ModelInfo, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = self._client.create_model_version(name, info.model_uri, self.run_id, model_id=info.model_id)
+        return f"models:/{name}/{made.version}"
+
+    def end(self, metrics: Mapping[str, float], files: Sequence[Path], status: str) -> None:
+        """Write what it came to, and end the run."""
+        if metrics:
+            self.log(metrics, 0)
+        for file in files:
+            if file.exists():
+                self._client.log_artifact(self.run_id, str(file))
+        self._client.set_terminated(self.run_id, status)
+        self._store.close()
+
+    def _links(self, origin: Mapping[str, Any]) -> dict[str, Run]:
+        """The runs of the search and the trial that a config comes from, where they are here."""
+        study = origin.get("study")
+        if study is None:
+            return {}
+        found = {}
+        for kind, only in (
+            ("search", f"tags.study = '{study}' and tags.kind = 'search'"),
+            (
+                "trial",
+                f"tags.study = '{study}' and tags.trial_number = '{origin.get('trial')}' and tags.stage = 'search'",
+            ),
+        ):
+            runs = self._client.search_runs([self._experiment_id], only, max_results=1)
+            if runs:
+                found[kind] = runs[0]
+        return found
+
+    def _note(self, name: str, origin: Mapping[str, Any], links: Mapping[str, Run]) -> str:
+        lines = [f"Final training `{name}`."]
+        for kind, run in links.items():
+            link = f"#/experiments/{self._experiment_id}/runs/{run.info.run_id}"
+            lines.append(f"From the {kind} [{run.info.run_name}]({link}).")
+        if origin.get("value") is not None:
+            lines.append(f"There it reached {origin['metric']} {origin['value']:.6g} in epoch {origin['best_epoch']}.")
+        return "\n\n".join(lines)
+
+
+def config_of_run(run_id: str, home: str, uri: str | None = None) -> str:
+    """The text of the resolved config that an MLflow run holds: best.yaml of a search, config.yaml of a trial.
+
+    Raises:
+        UserError: There is no such run, or it holds none.
+    """
+    store = Store(uri, Path(home))
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    hush_libraries()
+    client = MlflowClient(store.uri)
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        raise UserError("from", f"no run {run_id} in {store.shown}", "give the id of a run there") from error
+    is_search = run.data.tags.get("kind") == "search"
+    name = "best.yaml" if is_search else "config.yaml"
+    try:
+        with TemporaryDirectory() as folder:
+            text = Path(client.download_artifacts(run_id, name, folder)).read_text(encoding="utf-8")
+    except (MlflowException, OSError) as error:
+        raise UserError("from", f"the run {run_id} has no {name}", "give the run of a search or of a trial") from error
+    if not is_search and "study" in run.data.tags and "\norigin:" not in text:
+        origin = {"study": run.data.tags["study"], "trial": int(run.data.tags.get("trial_number", 0))}
+        text += yaml.safe_dump({"origin": origin})
+    return text
+
+
+def _why_not_exported(model: nn.Module, example: Tensor) -> str | None:
+    try:
+        torch.export.export(model, (example,))
+    except Exception as error:  # tracing runs the model's own code, which may raise anything
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return None
+
+
+def _unreachable(store: Store, error: Exception) -> UserError:
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UserError("tracking.uri", f"{store.shown} cannot be opened ({said})", "give another, or tracking=none")

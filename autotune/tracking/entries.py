@@ -1,0 +1,170 @@
+"""What is written of a search and its trials: MLflow's names, values and limits. Nothing here imports MLflow."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from autotune.trial import Record, State
+
+KEY_CHARACTERS = 250
+PARAM_CHARACTERS = 6000
+TAG_CHARACTERS = 5000
+
+PARENT = "mlflow.parentRunId"
+OBJECTIVE = "objective"
+
+STATUS = {
+    State.RUNNING: "RUNNING",
+    State.WAITING: "KILLED",
+    State.COMPLETE: "FINISHED",
+    State.PRUNED: "KILLED",
+    State.FAIL: "FAILED",
+}
+
+_SECRET = re.compile(r"(?<=://)(?:[^/\s@]*:[^\s@]*|[^/\s@]+)(?=@)|(?<=[?&]password=)[^&\s]+")
+_INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
+
+
+class Point(NamedTuple):
+    """One value of a metric, its fields in the order MLflow's Metric takes them."""
+
+    key: str
+    value: float
+    timestamp: int  # ms since 1970
+    step: int
+
+
+def mask(text: str) -> str:
+    """A text with the user and password of every URL in it made unreadable."""
+    return _SECRET.sub("***", text)
+
+
+def milliseconds(moment: datetime) -> int:
+    """A timezone-aware moment in MLflow's count, ms since 1970."""
+    return int(moment.timestamp() * 1000)
+
+
+def key(name: str) -> str:
+    """A name as MLflow takes it: what it refuses in a name becomes an underscore."""
+    plain = posixpath.normpath(re.sub(r"[^/\w.\- :]", "_", name)).lstrip("/.")
+    return plain[:KEY_CHARACTERS] or "_"
+
+
+def text(value: object, limit: int) -> str:
+    """A value as MLflow keeps it, passwords masked, cut to its limit."""
+    whole = mask(str(value))
+    return whole if len(whole) <= limit else f"{whole[: limit - 3]}..."
+
+
+def params(values: Mapping[str, Any]) -> dict[str, str]:
+    """Sampled values as MLflow's params."""
+    return {key(name): text(value, PARAM_CHARACTERS) for name, value in values.items()}
+
+
+def settings(composed: Mapping[str, Any]) -> dict[str, str]:
+    """The scalar leaves of a composed config as MLflow's params, by their dotted keys.
+
+    A list of scalars counts as one leaf. What says nothing is left out: null, an interpolation alone, Hydra's section.
+    """
+    return params(dict(_leaves({name: node for name, node in composed.items() if name != "hydra"}, "")))
+
+
+def _leaves(node: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for last, inner in node.items():
+            yield from _leaves(inner, f"{name}.{last}" if name else str(last))
+    elif isinstance(node, list | tuple):
+        if node and not any(isinstance(item, Mapping | list | tuple) for item in node):
+            yield name, list(node)
+    elif node is not None and not (isinstance(node, str) and _INTERPOLATION.fullmatch(node)):
+        yield name, node
+
+
+def tags(values: Mapping[str, object]) -> dict[str, str]:
+    """Tags as MLflow takes them; None is left out."""
+    return {name: text(value, TAG_CHARACTERS) for name, value in values.items() if value is not None}
+
+
+def trial_tags(record: Record, study: str, parent: str) -> dict[str, str]:
+    """The tags of a trial's run."""
+    return tags(
+        {
+            PARENT: parent,
+            "study": study,
+            "trial_number": record.number,
+            "state": record.state.value,
+            "reason": record.reason and record.reason.value,
+            "seed": record.config.get("seed"),
+            "stage": record.stage,
+            "family": record.family,
+            "error": record.error,
+        }
+    )
+
+
+def points(record: Record, start: int, times: Sequence[int], ended: int, behind: int = 0) -> list[Point]:
+    """What a trial measured from an epoch on.
+
+    Steps count epochs from 1. `objective` is the best value so far by epoch, and at the end the value the study was
+    told: NaN where a trial failed after some epochs, so that it is listed behind all others whichever way the table
+    is sorted. An infinite value is written as NaN: SQL has no infinity, and MLflow's stand-in of 1.8e308 ruins every
+    chart it is drawn in.
+
+    Args:
+        record: The trial.
+        start: How many of its epochs are written already.
+        times: When each epoch ended, ms since 1970.
+        ended: When the trial ended, where it did; ms since 1970.
+        behind: A step that the final objective must not lie before, or an older value would be shown as the latest.
+    """
+    curves = {name: [_number(value) for value in values] for name, values in record.curves.items()}
+    found = [
+        Point(key(name), value, times[epoch], epoch + 1)
+        for name, values in curves.items()
+        for epoch, value in enumerate(values)
+        if epoch >= max(start, _unmeasured(values))
+    ]
+    best = _best_so_far(record, curves)
+    over = record.state not in (State.RUNNING, State.WAITING)
+    told = math.nan if record.objective is None else _number(record.objective)
+    final = record.epochs - 1
+    found += [
+        Point(OBJECTIVE, value, times[epoch], epoch + 1)
+        for epoch, value in best.items()
+        if epoch >= start and not (over and epoch == final and value != told)
+    ]
+    if over:
+        found += [Point(key(name), _number(value), ended, 0) for name, value in record.cost.items()]
+        is_written = best.get(final) == told and behind <= record.epochs
+        if not is_written and (record.objective is not None or record.epochs):
+            last = times[final] + 1 if record.epochs else 0
+            found.append(Point(OBJECTIVE, told, max(ended, last), max(record.epochs, behind)))
+    return found
+
+
+def _best_so_far(record: Record, curves: Mapping[str, Sequence[float]]) -> dict[int, float]:
+    """The best value of the objective's metric up to each epoch, from the first on that has one."""
+    objective = record.config.get("objective") or {}
+    choose = min if objective.get("direction") == "minimize" else max
+    best: dict[int, float] = {}
+    for epoch, value in enumerate(curves.get(str(objective.get("metric")), ())):
+        if epoch - 1 in best:
+            best[epoch] = best[epoch - 1] if math.isnan(value) else choose(best[epoch - 1], value)
+        elif not math.isnan(value):
+            best[epoch] = value
+    return best
+
+
+def _unmeasured(values: Sequence[float]) -> int:
+    """How many epochs went by before a metric was first logged; its curve is NaN there."""
+    return next((epoch for epoch, value in enumerate(values) if not math.isnan(value)), 0)
+
+
+def _number(value: float) -> float:
+    number = float(value)
+    return number if math.isfinite(number) else math.nan

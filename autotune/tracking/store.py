@@ -1,0 +1,175 @@
+"""Where MLflow keeps its runs: a server, a database, or the SQLite file in the home with its artifacts beside it."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shlex
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autotune.tracking.entries import mask
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+
+# On an experiment whose artifacts lie beside the database and move with it.
+BESIDE = "autotune.artifacts"
+
+# MLflow writes absolute paths here.
+_PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+)
+
+
+class Store:
+    """A place of MLflow's, opened by `connect`; until then nothing is imported, made or looked up.
+
+    Args:
+        uri: As MLflow takes it. None: MLFLOW_TRACKING_URI where it is set, else ``mlflow.db`` in the home.
+        home: Where the default database and the artifacts of any database lie.
+
+    Attributes:
+        uri: What MLflow is given: absolute where it names a file.
+        shown: The same for people: relative paths as given, passwords masked.
+    """
+
+    def __init__(self, uri: str | None, home: Path) -> None:
+        given = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home}/mlflow.db"
+        self.shown = mask(given)
+        self._scheme = given.partition(":")[0].partition("+")[0]
+        file = given.removeprefix("sqlite:///").partition("?")[0]
+        self._file = Path(file).resolve() if given.startswith("sqlite:///") and file not in ("", ":memory:") else None
+        self._artifacts = (home.resolve() if self._file is None else self._file.parent) / "artifacts"
+        self.uri = given if self._file is None else f"sqlite:///{self._file}"
+        self._relaxing: Callable[[Any, Any], None] | None = None
+        _quieten(self._scheme)
+
+    @property
+    def ui_command(self) -> str:
+        """What to type to see the runs; a server's address where there is one."""
+        if not self._is_database:
+            return self.shown
+        return f"mlflow ui --backend-store-uri {shlex.quote(self.shown)} --host 127.0.0.1 --port 5000"
+
+    @property
+    def _is_database(self) -> bool:
+        return self._scheme in ("sqlite", "postgresql", "mysql", "mssql")
+
+    def connect(self, experiment: str) -> tuple[MlflowClient, str]:
+        """Open the store, made where it is missing; returns a client and the experiment's id.
+
+        Raises:
+            Exception: Whatever MLflow, SQLAlchemy or the operating system says where it cannot be opened.
+        """
+        from mlflow import MlflowClient
+
+        if self._file is None:
+            client = MlflowClient(self.uri)
+            return client, self._experiment(client, experiment).experiment_id
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            self._relax()
+            client = MlflowClient(self.uri)
+            found = self._experiment(client, experiment)
+            if found.tags.get(BESIDE) == "beside" and found.artifact_location != self._artifacts.as_uri():
+                self._move(found.artifact_location)
+        return client, found.experiment_id
+
+    def close(self) -> None:
+        """Leave the whole database in its one file, as whoever copies it expects."""
+        if self._file is not None and self._relaxing is not None:
+            from sqlalchemy import event
+            from sqlalchemy.engine import Engine
+
+            event.remove(Engine, "connect", self._relaxing)
+            self._relaxing = None
+            with closing(sqlite3.connect(self._file)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _experiment(self, client: MlflowClient, name: str) -> Experiment:
+        from mlflow.exceptions import MlflowException
+
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            return found
+        location = self._artifacts.as_uri() if self._is_database else None
+        tags = {} if self._file is None else {BESIDE: "beside"}
+        try:
+            return client.get_experiment(client.create_experiment(name, location, tags))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)  # another process may have been faster
+            if found is None:
+                raise
+            return found
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Within it no other process makes the schema: two at once leave the database half made."""
+        assert self._file is not None
+        with self._file.with_name("mlflow.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _relax(self) -> None:
+        """Have SQLite write each commit to the log alone, and wait for the disk only when it moves the log over.
+
+        A commit then costs microseconds instead of a sync. What a crash of the machine may lose is the last commits,
+        never the database; the study itself is in its own journal.
+        """
+        from sqlalchemy import event
+        from sqlalchemy.engine import Engine
+
+        assert self._file is not None
+        file = self._file
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")  # is kept in the file: holds for everybody
+
+        def relax(connection: Any, _: Any) -> None:
+            if isinstance(connection, sqlite3.Connection):
+                opened = connection.execute("PRAGMA database_list").fetchone()[2]
+                if opened and Path(opened).resolve() == file:
+                    connection.execute("PRAGMA synchronous = NORMAL")  # is not kept: once a connection
+
+        if self._relaxing is None:
+            self._relaxing = relax
+            event.listen(Engine, "connect", relax)
+
+    def _move(self, old: str) -> None:
+        """Follow the home to where it was moved: MLflow keeps the artifacts' absolute paths."""
+        assert self._file is not None
+        with closing(sqlite3.connect(self._file, timeout=20)) as connection, connection:
+            for table, column in _PLACES:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (self._artifacts.as_uri(), len(old) + 1, old, len(old) + 1, f"{old}/"),
+                )
+
+
+def _quieten(scheme: str) -> None:
+    """Keep MLflow from the terminal and the network, where the user has not said otherwise."""
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    if "DO_NOT_TRACK" not in os.environ:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    if scheme in ("http", "https"):
+        # The writer tries again by itself; MLflow's own 7 retries of 120 s would hold it for minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    if "mlflow" not in sys.modules:
+        os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
+        for name in ("mlflow", "alembic"):
+            logger = logging.getLogger(name)
+            logger.addHandler(logging.NullHandler())
+            if logger.level == logging.NOTSET:
+                logger.setLevel(logging.WARNING)
