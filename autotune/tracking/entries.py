@@ -26,7 +26,7 @@ STATUS = {
     State.FAIL: "FAILED",
 }
 
-_SECRET = re.compile(r"(?<=://)(?:[^/\s@]*:[^\s@]*|[^/\s@]+)(?=@)|(?<=[?&]password=)[^&\s]+")
+_SECRET = re.compile(r"(?<=://)(?:[^/\s@]*:\S*|[^/\s@]+)(?=@)|(?<=[?&]password=)[^&\s]+")
 _INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
 
 

@@ -150,12 +150,11 @@ class Mirror:
             child.status = "RUNNING"
         ended = heard if record.ended is None else entries.milliseconds(record.ended)
         params = {key: value for key, value in entries.params(record.params).items() if key not in child.params}
+        stale = {"reason", "error"} & child.tags.keys() - tags.keys()  # of a trial that is run again
+        tags |= dict.fromkeys(stale, "")
         self._log(child, self._points(child, record, times, ended), params, tags)
         child.epochs = record.epochs
         child.params |= set(params)
-        for stale in {"reason", "error"} & child.tags.keys() - tags.keys():
-            self._client.delete_tag(child.run_id, stale)
-            del child.tags[stale]
         if not child.has_config:
             config = yaml.dump(dict(record.config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
             self._write_text(child, "config.yaml", config)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -50,22 +51,22 @@ class MlflowTracker:
     """Writes one parent run a search and one child run a trial (`autotune.tracking.Tracker`).
 
     What is heard is kept by trial, the newest record only: a trial that began and ended between two flushes is written
-    in three calls, however many epochs it had. One that trains on is written at that age and whenever it is twice as old,
-    at least every 30 s. Where MLflow fails, that is said once; what is not written stays kept and is tried again, less and less
-    often.
+    in three calls, however many epochs it had. One that trains on is written when it is `flush_seconds` old and
+    whenever it is twice as old as then, at least every 30 s. Where MLflow fails, that is said once; what is not written
+    stays kept and is tried again, less and less often.
 
     Args:
         home: The folder of mlflow.db and artifacts, where `uri` says nothing else.
         uri: See `autotune.tracking.store.Store`.
         experiment: The experiment's name; made where it is missing.
-        flush_seconds: How often what is due is written, and the age from which on a trial is written while it trains.
+        flush_seconds: How often what is due is written.
 
     Raises:
         UserError: An argument is of no use.
     """
 
     def __init__(
-        self, home: Path | str, uri: str | None = None, experiment: str = "autotune", flush_seconds: float = 2.0
+        self, home: Path | str, uri: str | None = None, experiment: str = "autotune", flush_seconds: float = 5.0
     ) -> None:
         if not isinstance(experiment, str) or not experiment.strip():
             raise UserError("tracking.experiment", f"{experiment!r} is no name", "give the experiment's name: autotune")
@@ -141,9 +142,9 @@ class MlflowTracker:
             if now - max(self._progress, begun) > PATIENCE or now - begun > LONGEST:
                 self._is_given_up = True
                 break
+        with self._changed:
+            lacking = len(self._trials.keys() | self._rejected)
         if self._is_given_up or self._rejected:
-            pending = {number for number, trial in self._trials.items() if trial.is_pending}
-            lacking = len(pending | self._rejected)
             _log.warning(
                 "the mirror in MLflow (%s) is incomplete: %s; the study itself is whole",
                 self._store.shown,
@@ -172,9 +173,10 @@ class MlflowTracker:
                     self._changed.wait(pause)
                 is_last = self._is_closing
             try:
-                self._flush(is_last)
+                with _quiet():
+                    self._flush(is_last)
             except Exception as error:  # whatever it is: training goes on without its mirror
-                failures += 1
+                failures = min(failures + 1, 10)
                 pause = min(LONGEST_PAUSE, 2.0 ** (failures - 1))
                 self._mirror.doubt()
                 self._complain("is not written and will be tried again", error)
@@ -205,6 +207,7 @@ class MlflowTracker:
                     raise
                 self._rejected.add(trial.record.number)
                 self._complain(f"does not take trial {trial.record.number}", error)
+            self._drop(trial)
             self._advance()
         if is_last:
             assert self._ending is not None
@@ -218,21 +221,24 @@ class MlflowTracker:
         """The next trial to write, as it is now."""
         now = _now()
         with self._changed:
-            for number, trial in self._trials.items():
+            for trial in self._trials.values():
                 if trial.is_pending and (is_last or trial.is_over or trial.due <= now):
                     trial.is_pending = False
-                    age = min(max(now - trial.begun, self._flush_ms), SELDOM_MS)
-                    trial.due = now + age
-                    if trial.is_over:
-                        del self._trials[number]
+                    trial.due = now + min(max(now - trial.begun, self._flush_ms), SELDOM_MS)
                     return replace(trial, epochs=list(trial.epochs))
         return None
 
     def _put_back(self, trial: _Trial) -> None:
-        """Have a trial written again, unless more was heard of it meanwhile."""
+        """Have a trial written again."""
         with self._changed:
-            newer = self._trials.setdefault(trial.record.number, trial)
-            newer.is_pending, newer.due = True, 0
+            newest = self._trials[trial.record.number]
+            newest.is_pending, newest.due = True, 0
+
+    def _drop(self, trial: _Trial) -> None:
+        """Forget a trial that is over, unless more was heard of it meanwhile."""
+        with self._changed:
+            if trial.is_over and self._trials[trial.record.number].record is trial.record:
+                del self._trials[trial.record.number]
 
     def _complain(self, what: str, error: Exception) -> None:
         """Say what is wrong, the first time only."""
@@ -240,6 +246,24 @@ class MlflowTracker:
         level = logging.DEBUG if self._has_complained else logging.WARNING
         _log.log(level, "the mirror in MLflow (%s) %s: %s", self._store.shown, what, said[:300])
         self._has_complained = True
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within it, what reports each failed call keeps quiet in this thread: the tracker says it once."""
+    here = threading.get_ident()
+
+    def elsewhere(record: logging.LogRecord) -> bool:
+        return record.thread != here
+
+    loggers = [logging.getLogger(name) for name in ("urllib3.connectionpool", "mlflow.store.db.utils")]
+    for logger in loggers:
+        logger.addFilter(elsewhere)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(elsewhere)
 
 
 def _spread(record: Record, missing: int, last: int | None, now: int) -> list[int]:

@@ -8,6 +8,7 @@ import os
 import shlex
 import sqlite3
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -63,6 +64,11 @@ class Store:
         return f"mlflow ui --backend-store-uri {shlex.quote(self.shown)} --host 127.0.0.1 --port 5000"
 
     @property
+    def exists(self) -> bool:
+        """Whether there is something to open; of a server that is not known."""
+        return self._file is None or self._file.exists()
+
+    @property
     def _is_database(self) -> bool:
         return self._scheme in ("sqlite", "postgresql", "mysql", "mssql")
 
@@ -74,6 +80,8 @@ class Store:
         """
         from mlflow import MlflowClient
 
+        # MLflow maps its tables in a way that SQLAlchemy 2.1 calls deprecated. Not catch_warnings: this is a thread.
+        warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
         if self._file is None:
             client = MlflowClient(self.uri)
             return client, self._experiment(client, experiment).experiment_id
@@ -160,6 +168,7 @@ class Store:
 def _quieten(scheme: str) -> None:
     """Keep MLflow from the terminal and the network, where the user has not said otherwise."""
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if "DO_NOT_TRACK" not in os.environ:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     if scheme in ("http", "https"):
