@@ -14,21 +14,33 @@ class Progress:
         update: The update about to be made, counted from 0.
         updates_per_epoch: At least 1.
         epochs: The epochs of the whole training, at least 1.
+        begun_at: The update that a schedule counts from: the first one behind a warm-up (`Warmup`).
     """
 
     update: int
     updates_per_epoch: int
     epochs: int
+    begun_at: int = 0
+
+    @property
+    def made(self) -> int:
+        """The updates already made."""
+        return self.update - self.begun_at
+
+    @property
+    def updates(self) -> int:
+        """The updates of the whole training, at least 1."""
+        return self.updates_per_epoch * self.epochs - self.begun_at
 
     @property
     def epoch(self) -> int:
         """The epoch the update belongs to, counted from 0."""
-        return self.update // self.updates_per_epoch
+        return self.made // self.updates_per_epoch
 
     @property
     def part(self) -> float:
         """The part of all updates already made, in [0, 1]."""
-        return min(1.0, self.update / (self.updates_per_epoch * self.epochs))
+        return min(1.0, self.made / self.updates)
 
 
 class Schedule:
