@@ -1,0 +1,177 @@
+"""Every option of conf/pruner prunes a search of the default tree, by the commands' own way but for the training."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from autotune.compose import compose, conf_dir
+from autotune.errors import UserError
+from autotune.search import check_config
+from autotune.trial import Record, State
+
+from .steered import EPOCHS, curve, search
+
+PRUNERS = sorted(file.stem for file in (conf_dir() / "pruner").glob("*.yaml"))
+every_pruner = pytest.mark.parametrize("name", PRUNERS)
+TRIALS = 40
+
+
+def best(records: list[Record]) -> Record:
+    return max(records, key=lambda record: curve(record.config)[-1]["val/accuracy"])
+
+
+def pruned_at(records: list[Record]) -> Counter[int]:
+    """At which epochs trials were pruned, and how many."""
+    return Counter(record.epochs for record in records if record.state == State.PRUNED)
+
+
+def test_the_pruners_are_those_promised() -> None:
+    assert set(PRUNERS) == {"asha", "hyperband", "median", "percentile", "patient", "threshold", "wilcoxon", "none"}
+
+
+@every_pruner
+def test_weak_trials_are_stopped_and_the_best_is_not(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    records = search("sampler=random", pruner=name, trials=TRIALS, learn=fading).records
+    states = Counter(record.state for record in records)
+    assert states[State.PRUNED] + states[State.COMPLETE] == TRIALS
+    assert (states[State.PRUNED] == 0) == (name == "none")
+    assert states[State.COMPLETE] > 0
+    assert best(records).state == State.COMPLETE
+    assert all(record.epochs == EPOCHS for record in records if record.state == State.COMPLETE)
+    assert capfd.readouterr().err == "", "nothing that a library warns of reaches the user"
+
+
+def fading(config: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Where little can be reached, what the first epoch reached is lost again."""
+    epochs = curve(config)
+    if epochs[-1]["val/accuracy"] > 0.5:
+        return epochs
+    parts = [epochs[0]["val/accuracy"] * (1 - epoch / 20) for epoch in range(EPOCHS)]
+    return [{"train/loss": 1 - part, "val/loss": 2 - part, "val/accuracy": part} for part in parts]
+
+
+@every_pruner
+def test_where_the_metric_is_minimized_it_is_the_large_values_that_are_stopped(name: str) -> None:
+    bounds = {"lower": None, "upper": 1.8} if name == "threshold" else {}
+    records = search("sampler=random", "objective=loss", pruner=name, steer=bounds, trials=TRIALS, learn=fading).records
+    assert bool(pruned_at(records)) == (name != "none")
+    assert best(records).state == State.COMPLETE
+
+
+@every_pruner
+def test_it_gets_on_with_several_trials_at_once_and_goes_on(name: str) -> None:
+    begun = search("sampler=random", pruner=name, epochs=60, slots=4)
+    assert State.WAITING in {record.state for record in begun.records}
+    records = search("sampler=random", pruner=name, trials=TRIALS, slots=4, storage=begun.storage).records
+    assert {record.state for record in records} <= {State.COMPLETE, State.PRUNED}
+    assert len(records) == TRIALS
+
+
+def test_asha_stops_at_its_rungs_alone() -> None:
+    assert set(pruned_at(search("sampler=random", pruner="asha", trials=TRIALS).records)) == {1, 3}
+
+
+def test_hyperband_stops_at_the_rungs_of_its_brackets() -> None:
+    # Up to 9 epochs there are three: rungs at 1 and 3, at 3, and none before the end.
+    records = search("sampler=random", pruner="hyperband", trials=3 * TRIALS).records
+    assert set(pruned_at(records)) == {1, 3}
+    complete = sum(record.state == State.COMPLETE for record in records)
+    asha = sum(
+        record.state == State.COMPLETE for record in search("sampler=random", pruner="asha", trials=3 * TRIALS).records
+    )
+    assert complete > asha
+
+
+def test_hyperband_deals_its_brackets_alike_for_the_same_study() -> None:
+    first, again = (
+        [(record.params, record.epochs) for record in search("sampler=tpe", pruner="hyperband", trials=TRIALS).records]
+        for _ in range(2)
+    )
+    assert first == again
+
+
+def test_median_and_percentile_keep_their_part_of_the_trials() -> None:
+    """With curves that never cross, a trial is stopped as soon as it may be."""
+    for name in ("median", "percentile"):
+        epochs = pruned_at(search("sampler=random", pruner=name, trials=3 * TRIALS).records)
+        assert set(epochs) == {3}
+        part = epochs[3] / (3 * TRIALS)
+        assert part > (0.3 if name == "median" else 0.6)
+
+
+def test_patient_stops_only_a_trial_that_got_worse() -> None:
+    assert not pruned_at(search("sampler=random", pruner="patient", trials=TRIALS).records)
+    stopped = pruned_at(search("sampler=random", pruner="patient", trials=TRIALS, learn=fading).records)
+    assert min(stopped) == 5  # the best was the first; 3 epochs of patience, and the one after them
+
+
+def test_threshold_stops_what_is_below_it_after_its_first_epochs() -> None:
+    records = search("sampler=random", pruner="threshold", trials=TRIALS).records
+    for record in records:
+        below = [epoch for epoch in range(3, EPOCHS) if curve(record.config)[epoch - 1]["val/accuracy"] < 0.2]
+        assert record.epochs == (below[0] if below else EPOCHS)
+
+
+def test_wilcoxon_stops_a_trial_once_it_was_worse_at_seven_epochs() -> None:
+    records = search("sampler=random", pruner="wilcoxon", trials=TRIALS).records
+    assert set(pruned_at(records)) == {7}
+    reached = [curve(record.config)[-1]["val/accuracy"] for record in records]
+    for number, record in enumerate(records):
+        assert (record.state == State.COMPLETE) == (reached[number] == max(reached[: number + 1]))
+
+
+WRONG: dict[str, tuple[list[str], str]] = {
+    "a threshold on the good side": (
+        ["pruner=threshold", "pruner.upper=0.9"],
+        "pruner.upper: 0.9 would stop the best trials, since val/accuracy is maximized; "
+        "give pruner.upper=null and pruner.lower=...",
+    ),
+    "a threshold for another metric": (
+        ["pruner=threshold", "objective=loss"],
+        "pruner.lower: 0.2 would stop the best trials, since val/loss is minimized; "
+        "give pruner.lower=null and pruner.upper=...",
+    ),
+    "no threshold": (
+        ["pruner=threshold", "pruner.lower=null"],
+        "pruner.lower: is not given; give the worst val/accuracy that may go on",
+    ),
+    "a threshold inside another pruner": (
+        [
+            "pruner=patient",
+            "pruner.wrapped_pruner._target_=optuna.pruners.ThresholdPruner",
+            "~pruner.wrapped_pruner.n_startup_trials",
+            "+pruner.wrapped_pruner.upper=1.0",
+        ],
+        "pruner.wrapped_pruner.upper: 1.0 would stop the best trials, since val/accuracy is maximized; "
+        "give pruner.wrapped_pruner.upper=null and pruner.wrapped_pruner.lower=...",
+    ),
+    "a sampler": (
+        ["pruner=none", "pruner._target_=optuna.samplers.RandomSampler"],
+        "pruner._target_: optuna.samplers.RandomSampler makes no pruner; name one of optuna.pruners",
+    ),
+    "a percentage of more than all": (
+        ["pruner=percentile", "pruner.percentile=120"],
+        "pruner: optuna.pruners.PercentilePruner refuses its arguments "
+        "(Percentile must be between 0 and 100 inclusive, but got percentile=120.); see its documentation",
+    ),
+    "as many epochs as are searched": (
+        ["pruner=hyperband", "trainer.max_epochs=range(5,50,5)"],
+        "pruner: optuna.pruners.HyperbandPruner refuses its arguments (The 'max_resource' should be integer or 'auto'. "
+        "But max_resource = range(5,50,5)); see its documentation",
+    ),
+    "no such argument": (
+        ["pruner=median", "+pruner.warmup=3"],
+        "pruner.warmup: optuna.pruners.MedianPruner takes no argument warmup; did you mean n_warmup_steps?",
+    ),
+}
+
+
+@pytest.mark.parametrize(("overrides", "message"), WRONG.values(), ids=WRONG)
+def test_a_pruner_that_cannot_be_right_is_refused_before_the_first_trial(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        check_config(compose("search", ["study.name=s", *overrides]))
