@@ -7,17 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from autotune.errors import UserError, nearest
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "elu": nn.ELU,
-    "leaky_relu": nn.LeakyReLU,
-}
+from autotune.models.activations import activation_named
+from autotune.models.categories import OneHot, numbers_among
 
 
 class MLP(nn.Module):
@@ -29,10 +20,11 @@ class MLP(nn.Module):
         hidden: The hidden widths, any number of them.
         batch_norm: Whether each hidden layer is normalised over the batch (Ioffe and Szegedy 2015).
         dropout: The part of each hidden layer's outputs set to 0 in training, in [0, 1).
-        activation: A key of `ACTIVATIONS`.
+        activation: A key of `autotune.models.activations.ACTIVATIONS`.
+        cardinalities: How many categories each of the last columns has; their codes, from 0, enter one-hot.
 
     Raises:
-        UserError: There is no such activation.
+        UserError: There is no such activation, or the data has fewer columns than `cardinalities`.
     """
 
     def __init__(
@@ -43,18 +35,21 @@ class MLP(nn.Module):
         batch_norm: bool = False,
         dropout: float = 0.0,
         activation: str = "relu",
+        cardinalities: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise UserError("model.activation", f"no activation {activation}", nearest(str(activation), ACTIVATIONS))
+        activated = activation_named(activation)
         layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
         width = math.prod(input_shape)
+        if len(cardinalities) > 0:
+            one_hot = OneHot(numbers_among(input_shape, cardinalities), cardinalities)
+            layers, width = [one_hot], one_hot.width
         for next_width in hidden:
             # BatchNorm subtracts the mean, so a bias before it would change nothing.
             layers.append(nn.Linear(width, next_width, bias=not batch_norm))
             if batch_norm:
                 layers.append(nn.BatchNorm1d(next_width))
-            layers.append(ACTIVATIONS[activation]())
+            layers.append(activated())
             if dropout > 0:
                 layers.append(nn.Dropout(dropout))
             width = next_width
