@@ -139,7 +139,9 @@ class MlflowTracker:
         while self._thread.is_alive():
             self._thread.join(0.2)
             now = time.monotonic()
-            if now - max(self._progress, begun) > PATIENCE or now - begun > LONGEST:
+            # Importing MLflow and making the schema, behind others that do the same, take long on a busy machine.
+            patience = PATIENCE if self._has_begun or self._has_complained else LONGEST
+            if now - max(self._progress, begun) > patience or now - begun > LONGEST:
                 self._is_given_up = True
                 break
         with self._changed:
