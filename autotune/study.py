@@ -20,14 +20,17 @@ from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from autotune.chance import Verdict, judge
 from autotune.errors import UserError
 from autotune.ledger import Ledger
+from autotune.samplers import UsedUp
 from autotune.settings import Settings
 from autotune.space import Space, suggest
+from autotune.steering import knows_trees
 from autotune.tracking import Tracker
 from autotune.trial import End, Epoch, Executor, Reason, Record, State, Trial
 
@@ -101,9 +104,18 @@ class Coordinator:
         self.epochs = 0
         self.finished: str | None = None
         self.interrupted = False
-        self._copy = optuna.create_study(
-            direction=StudyDirection[self._objective.direction.upper()], sampler=sampler, pruner=pruner
+        self._flat = (
+            {} if knows_trees(sampler) else {name: each.distribution for name, each in space.parameters().items()}
         )
+        self._copy = optuna.create_study(
+            study_name=settings.name,  # Hyperband deals its brackets by name and number
+            direction=StudyDirection[self._objective.direction.upper()],
+            sampler=sampler,
+            pruner=pruner,
+        )
+        chance = RandomSampler(seed=(settings.seed + len(ledger.trials())) % 2**32)
+        self._chance = optuna.create_study(sampler=chance)
+        self._values: dict[str, float] = {}
         self._left_over = self._take_in(ledger.trials())
         if not ledger.trials():
             self._enqueue()
@@ -150,6 +162,11 @@ class Coordinator:
                 best = record if beaten else best
         return best
 
+    def verdict(self) -> Verdict | None:
+        """Whether the best is more than guessing reaches; None where that is not known."""
+        best = self.best()
+        return None if best is None else judge(self._ledger.records(), self._executor.chance(best.config))
+
     # What the executor calls.
 
     def next_trial(self) -> Trial | None:
@@ -165,7 +182,7 @@ class Coordinator:
         if drawn is None:
             return None
         asked, params, config = drawn
-        number = self._ledger.begin(config, params, asked.distributions)
+        number = self._ledger.begin(config, params, {name: asked.distributions[name] for name in params})
         self._running[number] = _Running(asked, _max_epochs(config))
         self._tracker.trial_started(self._ledger.record(number))
         return Trial(number, config)
@@ -174,13 +191,11 @@ class Coordinator:
         """Write an epoch down and say whether the trial goes on."""
         running = self._running[epoch.number]
         if self._objective.metric not in epoch.metrics:
-            logged = ", ".join(sorted(epoch.metrics)) or "nothing"
-            raise UserError(
-                "objective.metric", f"{self._objective.metric} is not logged; logged are {logged}", "name one of those"
-            )
-        for name, value in epoch.metrics.items():
-            # A metric that was missing at first has no value for the epochs before.
-            running.curves.setdefault(name, [math.nan] * epoch.epoch).append(value)
+            raise self._objective.not_among(epoch.metrics)
+        for name in running.curves.keys() | epoch.metrics.keys():
+            # A metric that is not logged in an epoch, the first ones maybe, has no value there.
+            curve = running.curves.setdefault(name, [math.nan] * epoch.epoch)
+            curve.append(epoch.metrics.get(name, math.nan))
         diverged = self._diverged(epoch)
         value = self._objective.worst if diverged else epoch.metrics[self._objective.metric]
         step = epoch.epoch + 1
@@ -212,6 +227,8 @@ class Coordinator:
             {key: attr for key, attr in system_attrs.items() if key != "fixed_params"},
             error,
         )
+        if record.objective is not None:
+            self._values[_digest(record.config)] = record.objective
         self._ledger.seconds = self.seconds
         self._tracker.trial_ended(record)
         _log.info("%s", _line(record))
@@ -224,13 +241,39 @@ class Coordinator:
         """Tell the copy of all that ended in earlier runs; returns what did not."""
         left_over = []
         for trial in trials:
-            self._trained.add(_digest(trial.user_attrs["config"]))
+            digest = _digest(trial.user_attrs["config"])
+            self._trained.add(digest)
+            if trial.values is not None:
+                self._values[digest] = trial.values[0]
             self.epochs += len(trial.intermediate_values)
             if trial.state.is_finished():
-                self._copy.add_trial(trial)
+                self._copy.add_trial(self._flattened(trial))
             else:
                 left_over.append(trial)
         return left_over
+
+    def _flattened(self, trial: FrozenTrial) -> FrozenTrial:
+        """A finished trial as a sampler that knows no tree wants it, see `_flatten`."""
+        missing = {name: each for name, each in self._flat.items() if name not in trial.params}
+        if not missing:
+            return trial
+        any_values = self._chance.ask(missing).params
+        return create_trial(
+            state=trial.state,
+            values=trial.values,
+            params={**trial.params, **any_values},
+            distributions={**trial.distributions, **missing},
+            system_attrs=trial.system_attrs,
+            intermediate_values=trial.intermediate_values,
+        )
+
+    def _flatten(self, asked: optuna.Trial) -> None:
+        """Let a sampler that knows no tree draw the parameters of the branches not chosen too.
+
+        To it a trial has every parameter, and it finds out that some do not matter; the trial that is kept has its own.
+        """
+        for name, distribution in self._flat.items():
+            suggest(asked, name, distribution)
 
     def _enqueue(self) -> None:
         for point in self._settings.enqueue:
@@ -245,6 +288,7 @@ class Coordinator:
         asked = self._copy.ask()
         for name, distribution in trial.distributions.items():
             suggest(asked, name, distribution)
+        self._flatten(asked)
         config = trial.user_attrs["config"]
         self._running[trial.number] = _Running(asked, _max_epochs(config), frozenset(trial.intermediate_values))
         self._ledger.take_up(trial.number)
@@ -256,8 +300,13 @@ class Coordinator:
         for fruitless in range(FRUITLESS_DRAWS):
             if fruitless >= 10 and not self._steer_to_new_point():
                 break
-            asked = self._copy.ask()
+            try:
+                asked = self._copy.ask()
+            except UsedUp as end:
+                self.finished = str(end)
+                return None
             params = self._space.suggest(asked)
+            self._flatten(asked)
             config = self._space.resolve(params)
             if self._is_new(config):
                 why = self._executor.refuses(config)
@@ -268,12 +317,27 @@ class Coordinator:
                 _log.info("refused: %s", why)
             else:
                 self.duplicates += 1
-            self._copy.tell(asked, state=TrialState.FAIL)
+            self._drop(asked, config)
         self.finished = "the space is used up: every configuration of it that can work is trained"
         return None
 
+    def _drop(self, asked: optuna.Trial, config: Mapping[str, Any]) -> None:
+        """Tell the sampler of a drawn point that becomes no trial.
+
+        One that knows no tree comes back to the best point it knows by way of parameters that do not matter there, and
+        would do so for ever if it did not hear that the value is the same.
+        """
+        known = self._values.get(_digest(config)) if self._flat else None
+        if known is None:
+            self._copy.tell(asked, state=TrialState.FAIL)
+        else:
+            self._copy.tell(asked, known)
+
     def _steer_to_new_point(self) -> bool:
-        """Where the points can be listed, have a new one asked next; False when there is none."""
+        """Where the points can be listed, have a new one asked next; False when there is none.
+
+        A sampler of a larger space that insists on a point in vain has to try one by chance.
+        """
         if self._unlisted is None:
             self._listable = self._space.size(LISTED) is not None
             self._unlisted = list(self._space.points()) if self._listable else []
@@ -283,6 +347,8 @@ class Coordinator:
             if self._is_new(self._space.resolve(point)):
                 self._copy.enqueue_trial(point)
                 return True
+        if self._flat and not self._listable:
+            self._copy.enqueue_trial(self._space.suggest(self._chance.ask()))
         return not self._listable
 
     def _is_new(self, config: Mapping[str, Any]) -> bool:

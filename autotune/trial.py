@@ -88,6 +88,23 @@ class End:
     error: BaseException | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """What a guess that knows only the training targets reaches on the validation part.
+
+    Attributes:
+        metric: ``val/accuracy``, the guess being the most frequent class, or ``val/rmse``, the guess being the mean.
+        level: What the guess reaches.
+        samples: How many it is judged on.
+        error: The standard error of the level, of ``val/rmse``; unused for a share, whose spread is binomial.
+    """
+
+    metric: str
+    level: float
+    samples: int
+    error: float = 0.0
+
+
 class Desk(Protocol):
     """The coordinator, as an executor sees it. Called from the executor's own thread only."""
 
@@ -114,6 +131,16 @@ class Executor(Protocol):
 
     def refuses(self, config: Mapping[str, Any]) -> str | None:
         """Why this resolved config cannot work, found out without training; None where it can."""
+
+    def chance(self, config: Mapping[str, Any]) -> Chance | None:
+        """What guessing reaches on the data of a resolved config; None where that is not known."""
+
+    def rehearse(self, config: Mapping[str, Any]) -> None:
+        """Build what a resolved config says and train nothing.
+
+        Raises:
+            UserError: It cannot be built.
+        """
 
     def run(self, desk: Desk) -> None:
         """Train what the desk hands out until it has no more and every trial that was begun has ended."""

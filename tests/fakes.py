@@ -1,4 +1,4 @@
-"""Stand-ins for the slow parts: an executor that computes its curves, a tracker that remembers."""
+"""Stand-ins for the slow parts: an executor that computes its curves, a tracker that remembers, a desk with a pile."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autotune.trial import Desk, End, Epoch, Reason, Record, Trial
+from autotune.trial import Chance, Desk, End, Epoch, Reason, Record, Trial
 
 Curve = Callable[[Mapping[str, Any]], Sequence[Mapping[str, float] | BaseException]]
 
@@ -37,6 +37,11 @@ class FakeExecutor:
     def refuses(self, config: Mapping[str, Any]) -> str | None:
         return self.refuse(config)
 
+    def chance(self, config: Mapping[str, Any]) -> Chance | None:
+        return None
+
+    def rehearse(self, config: Mapping[str, Any]) -> None: ...
+
     def run(self, desk: Desk) -> None:
         lane: list[tuple[Trial, list[Any], int]] = []
         while True:
@@ -63,6 +68,70 @@ class FakeExecutor:
                     return trial, curve, epoch + 1
         desk.ended(End(trial.number, reason or Reason.COMPLETED, cost, error))
         return None
+
+
+def resolved(**changes: Mapping[str, Any] | int) -> dict[str, Any]:
+    """A small resolved config, sections changed by what is given; a section with a ``_target_`` is replaced."""
+    config: dict[str, Any] = {
+        "data": {"name": "seed_mlp", "_target_": "autotune.data.seed_mlp.SeedMLP", "task": "binary", "batch_size": 16},
+        "model": {"name": "mlp", "_target_": "autotune.models.mlp.MLP", "hidden": [8, 4], "batch_norm": False},
+        "optimizer": {"name": "sgd", "_target_": "torch.optim.SGD", "lr": 0.1},
+        "schedule": {"name": "constant", "_target_": "autotune.optim.schedules.Constant"},
+        "objective": {"metric": "val/accuracy", "direction": "maximize", "worst": 0.0, "explodes_above": 1e4},
+        "trainer": {"max_epochs": 3, "accelerator": "cpu", "devices": 1, "deterministic": True},
+        "seed": 0,
+    }
+    for section, change in changes.items():
+        replaced = not isinstance(change, Mapping) or "_target_" in change or change.get("name") == "own"
+        config[section] = change if replaced else {**config[section], **change}
+    return config
+
+
+class FakeDesk:
+    """Hands out configs in their order and remembers what it hears.
+
+    Args:
+        configs: To be trained.
+        judge: What it answers to an epoch; raising is an answer too.
+        interrupted: Asked with how often it was asked before; once true it stays true, and nothing more is handed out.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[Mapping[str, Any]],
+        judge: Callable[[Epoch], Reason | None] = lambda _: None,
+        interrupted: Callable[[int], bool] = lambda _: False,
+    ) -> None:
+        self._pile = [Trial(number, config) for number, config in enumerate(configs)]
+        self._judge, self._interrupted = judge, interrupted
+        self._asked, self._is_interrupted = 0, False
+        self.epochs: list[Epoch] = []
+        self.ends: list[End] = []
+
+    @property
+    def interrupted(self) -> bool:
+        self._is_interrupted = self._is_interrupted or self._interrupted(self._asked)
+        self._asked += 1
+        return self._is_interrupted
+
+    def next_trial(self) -> Trial | None:
+        return self._pile.pop(0) if self._pile and not self._is_interrupted else None
+
+    def judge(self, epoch: Epoch) -> Reason | None:
+        self.epochs.append(epoch)
+        return self._judge(epoch)
+
+    def ended(self, end: End) -> None:
+        self.ends.append(end)
+
+    def epochs_of(self, number: int) -> list[Epoch]:
+        """What one trial measured, in the order it was heard."""
+        return [epoch for epoch in self.epochs if epoch.number == number]
+
+    def end_of(self, number: int) -> End:
+        """How one trial ended: once."""
+        (end,) = (end for end in self.ends if end.number == number)
+        return end
 
 
 class FakeTracker:
