@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,13 @@ from autotune.errors import UserError, nearest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 DIRECTIONS = ("maximize", "minimize")
+
+# Words in a metric's name that say which way it is better; the first kind goes before the second (log_loss).
+_SMALLER = {"loss", "error", "err", "rmse", "mse", "mae", "nll", "perplexity"}
+_LARGER = {"accuracy", "acc", "f1", "auc", "auroc", "r2", "precision", "recall", "iou", "score"}
+# Told of a trial that diverged: no better than any that was trained, and near enough for the sampler to learn from.
+_WORST = {"minimize": 1e4, "maximize": 0.0}
+_UNBOUNDED = {"r2": -10.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,11 @@ class Objective:
     def better(self, value: float, other: float) -> bool:
         """Whether a value is better than another."""
         return value > other if self.direction == "maximize" else value < other
+
+    def not_among(self, metrics: Iterable[str]) -> UserError:
+        """What is wrong where the metric is not among those that were logged."""
+        logged = ", ".join(sorted(metrics)) or "nothing"
+        return UserError("objective.metric", f"{self.metric} is not logged; logged are {logged}", "name one of those")
 
     def best(self, values: Sequence[float]) -> float:
         """The best of some values."""
@@ -128,6 +141,28 @@ class Settings:
         )
 
 
+def complete_objective(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section ``objective`` with its direction and worst value, which follow the metric where they are null.
+
+    Raises:
+        UserError: The metric's name does not say which way it is better.
+    """
+    completed = dict(section)
+    metric = completed.get("metric")
+    if not isinstance(metric, str):
+        return completed  # which `Objective.of` refuses
+    words = set(re.split(r"[^a-z0-9]+", metric.rpartition("/")[2].lower()))
+    if completed.get("direction") is None:
+        if not words & (_SMALLER | _LARGER):
+            problem = f"which way {metric} is better is not known"
+            raise UserError("objective.direction", problem, "give maximize or minimize")
+        completed["direction"] = "minimize" if words & _SMALLER else "maximize"
+    if completed.get("worst") is None:
+        known = [worst for word, worst in _UNBOUNDED.items() if word in words]
+        completed["worst"] = known[0] if known else _WORST.get(str(completed["direction"]))
+    return completed
+
+
 def folder_name(key: str, name: Any) -> str:
     """Check a name that is a folder's too. Raises UserError."""
     if not isinstance(name, str | int) or isinstance(name, bool) or not _NAME.fullmatch(str(name)):
@@ -143,13 +178,23 @@ def home_folder(home: Any) -> Path:
     """Check the home. Raises UserError where it cannot be written to."""
     if not isinstance(home, str) or not home:
         raise UserError("home", f"{home} is no folder", "give a path: home=mlruns")
-    if Path(home).exists() and not Path(home).is_dir():
-        raise UserError("home", f"{home} is a file", "give a folder: home=mlruns")
     whole = Path(home).resolve()
     there = next(path for path in (whole, *whole.parents) if path.exists())
+    if not there.is_dir():
+        raise UserError("home", f"{there} is a file", "give a folder: home=mlruns")
     if not os.access(there, os.W_OK):
         raise UserError("home", f"{there} cannot be written to", "give a folder of your own: home=...")
     return Path(home)
+
+
+def discard(folder: Path, home: Path) -> None:
+    """Remove a folder of the home that was just made, and those above it that nothing is left in."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for above in (folder.parent, home):
+        try:
+            above.rmdir()
+        except OSError:
+            return
 
 
 def _seed(key: str, value: Any) -> int:

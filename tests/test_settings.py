@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from autotune.errors import UserError
-from autotune.settings import Budget, Objective, Settings
+from autotune.settings import Budget, Objective, Settings, complete_objective
 
 GOOD: dict[str, Any] = {
     "home": "mlruns",
@@ -89,3 +89,33 @@ def test_the_better_value_depends_on_the_direction() -> None:
 
 def test_any_one_limit_is_enough() -> None:
     assert Budget.of({"seconds": 1.5}) == Budget(None, 1.5, None)
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction", "worst"),
+    [
+        ("val/accuracy", "maximize", 0.0),
+        ("val_acc", "maximize", 0.0),
+        ("val/roc_auc", "maximize", 0.0),
+        ("val/r2", "maximize", -10.0),
+        ("val/log_loss", "minimize", 1e4),
+        ("valid/loss_epoch", "minimize", 1e4),
+        ("val/rmse", "minimize", 1e4),
+    ],
+)
+def test_the_direction_follows_the_metric(metric: str, direction: str, worst: float) -> None:
+    given = {"metric": metric, "direction": None, "worst": None}
+    assert complete_objective(given) == {"metric": metric, "direction": direction, "worst": worst}
+
+
+def test_a_direction_that_is_given_stays() -> None:
+    given = {"metric": "val/margin", "direction": "minimize", "worst": None}
+    assert complete_objective(given) == {**given, "worst": 1e4}
+
+
+def test_a_metric_whose_name_does_not_say_which_way_it_is_better_is_asked_for() -> None:
+    with pytest.raises(UserError) as caught:
+        complete_objective({"metric": "val/margin", "direction": None})
+    assert str(caught.value) == (
+        "objective.direction: which way val/margin is better is not known; give maximize or minimize"
+    )
