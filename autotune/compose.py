@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +26,20 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from autotune.errors import UserError, nearest
 from autotune.space import SETTINGS
 
 Prepare = Callable[[list[str]], list[str]]
+
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 def conf_dir() -> Path:
@@ -82,7 +86,8 @@ def compose(
         UserError: Whatever is wrong with the overrides or the files.
     """
     _put_in_front(config_dir, overrides)
-    with _hydra_errors(config_name, list(overrides)), hydra.initialize(config_path=None, version_base="1.3"):
+    again = partial(compose, config_name, config_dir=config_dir, prepare=prepare)
+    with _hydra_errors(config_name, list(overrides), again), hydra.initialize(config_path=None, version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         return hydra.compose(
             config_name, overrides=_leave_sweeps(prepare(list(overrides)), loader), return_hydra_config=True
@@ -104,7 +109,7 @@ def run_command(
         prepare: See `compose`.
 
     Raises:
-        SystemExit: Always. Code 2 after a `UserError`.
+        SystemExit: Always. Code 2 after a `UserError`, 130 after a Ctrl-C that the task did not see to.
     """
     arguments = get_args_parser().parse_args()
     name = arguments.config_name or config_name
@@ -120,14 +125,16 @@ def run_command(
         asks_for_hydra = arguments.hydra_help or arguments.shell_completion
         if not asks_for_hydra:
             typed = list(arguments.overrides)
-            first = _first_job(typed) if arguments.multirun else typed
-            config = compose(name, first, front, prepare)
+            again = partial(compose, name, config_dir=front, prepare=prepare)
+            with _hydra_errors(name, typed, again):
+                first = _first_job(typed) if arguments.multirun else typed
+            config = again(first)
             if not (arguments.help or arguments.cfg or arguments.info):
                 check(config)
-            with _hydra_errors(name, typed), hydra.initialize(config_path=None, version_base="1.3"):
+            with _hydra_errors(name, typed, again), hydra.initialize(config_path=None, version_base="1.3"):
+                loader = GlobalHydra.instance().config_loader()
                 ready = prepare(typed)
-                if not arguments.multirun:
-                    ready = _leave_sweeps(ready, GlobalHydra.instance().config_loader())
+                ready = _leave_intervals(ready) if arguments.multirun else _leave_sweeps(ready, loader)
             flags = [argument for argument in sys.argv[1:] if argument not in typed]
             sys.argv[1:] = [*flags, *ready]
     hydra.main(config_path=None, config_name=name, version_base="1.3")(job)()
@@ -136,9 +143,11 @@ def run_command(
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """End the process with one line and code 2 on a `UserError`, unless all is to be shown."""
+    """End the process with one line and code 2 on a `UserError`, unless all is to be shown; with 130 on Ctrl-C."""
     try:
         yield
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_CODES[signal.SIGINT]) from None
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exc()
@@ -164,15 +173,31 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
 
 
 def _first_job(overrides: list[str]) -> list[str]:
-    """The overrides of the first job of a multirun."""
+    """The overrides of the first search of a multirun."""
     first = []
     for override in _parse(overrides):
-        if override.is_sweep_override():
+        if override.is_sweep_override() and not isinstance(override.value(), IntervalSweep):
             value = next(iter(override.sweep_string_iterator()))
             first.append(f"{override.get_key_element()}={value}")
         else:
             first.append(str(override.input_line))
     return first
+
+
+def _leave_intervals(overrides: Sequence[str]) -> list[str]:
+    """Turn what no multirun can list into texts: each of its searches searches it."""
+    return [
+        _as_text(override) if isinstance(override.value(), IntervalSweep) else str(override.input_line)
+        for override in _parse(overrides)
+    ]
+
+
+def _as_text(sweep: Override) -> str:
+    typed = str(sweep.input_line).split("=", 1)[1]
+    value = sweep.value()
+    if isinstance(value, ChoiceSweep) and value.simple_form:
+        typed = f"choice({typed})"
+    return f"{sweep.get_key_element()}={QuotedString(typed, Quote.single).with_quotes()}"
 
 
 def _leave_sweeps(overrides: Sequence[str], loader: ConfigLoader) -> list[str]:
@@ -183,18 +208,25 @@ def _leave_sweeps(overrides: Sequence[str], loader: ConfigLoader) -> list[str]:
         group = override.key_or_group
         text = str(override.input_line)
         if not override.is_sweep_override():
+            _check_option(override, loader)
             left.append(text)
         elif loader.get_group_options(group):
             options = _swept_options(override, loader)
             branches[group.replace("/", ".")] = options
             left.append(f"{override.get_key_element()}={_store_choice(group, options, loader)}")
         else:
-            typed = text.split("=", 1)[1]
-            sweep = override.value()
-            if isinstance(sweep, ChoiceSweep) and sweep.simple_form:
-                typed = f"choice({typed})"
-            left.append(f"{override.get_key_element()}={QuotedString(typed, Quote.single).with_quotes()}")
+            left.append(_as_text(override))
     return [each for text in left for each in _for_each_branch(text, branches)]
+
+
+def _check_option(override: Override, loader: ConfigLoader) -> None:
+    group = override.key_or_group
+    if not group:
+        raise UserError("command line", f"{override.input_line} is not understood", "write key=value")
+    known = loader.get_group_options(group)
+    if known and not override.is_delete() and not isinstance(override.value(), str | list | dict):
+        value = override.get_value_string()
+        raise UserError(group, f"no option {value}", nearest(value, known))
 
 
 def _swept_options(override: Override, loader: ConfigLoader) -> list[str]:
@@ -247,7 +279,7 @@ def _for_each_branch(override: str, branches: Mapping[str, list[str]]) -> Iterat
 
 
 @contextmanager
-def _hydra_errors(config_name: str, overrides: list[str]) -> Iterator[None]:
+def _hydra_errors(config_name: str, overrides: list[str], again: Callable[[list[str]], DictConfig]) -> Iterator[None]:
     """Turn what Hydra and OmegaConf say of a mistake into one line with the remedy."""
     try:
         yield
@@ -258,11 +290,15 @@ def _hydra_errors(config_name: str, overrides: list[str]) -> Iterator[None]:
         said = " ".join(error.message.split("\nSee http")[0].split()).removeprefix(
             f"Error parsing override '{error.override}' "
         )
+        function = re.search(r"Unknown function '(\w+)' Available: ([\w,]+)", said)
+        if function is not None:
+            problem = f"{error.override.partition('=')[2]} calls {function[1]}, which is no search function"
+            raise UserError(key, problem, nearest(function[1], function[2].split(","))) from error
         raise UserError(
             key or "command line", f"{error.override} is not understood ({said})", "write key=value"
         ) from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise _composition_error(error, config_name, overrides) from error
+        raise _composition_error(error, overrides, again) from error
 
 
 def _missing_option(error: MissingConfigException, config_name: str) -> UserError:
@@ -274,18 +310,23 @@ def _missing_option(error: MissingConfigException, config_name: str) -> UserErro
     return UserError(group.replace("/", "."), f"no option {option}", nearest(option, error.options or []))
 
 
-def _composition_error(error: Exception, config_name: str, overrides: list[str]) -> UserError:
+def _composition_error(error: Exception, overrides: list[str], again: Callable[[list[str]], DictConfig]) -> UserError:
     message = str(error)
     cause = str(error.__cause__ or "")
+    already = re.search(r"An item is already at '([^']+)'", message)
+    if already is not None:
+        return UserError(already[1], "is there already", f"leave out the +: {already[1]}=...")
     unknown = re.search(r"Could not (?:override|append|delete|find) '?([^\s']+?)'?\.?(?:\s|$)", message)
     if unknown is not None:
-        return _unknown_key(unknown[1], message, cause, config_name, overrides)
+        return _unknown_key(unknown[1], message, cause, overrides, again)
     key = getattr(error.__cause__ or error, "full_key", None) or "config"
     said = " ".join(line.strip() for line in (message or cause).splitlines() if line.strip() and "full_key" not in line)
     return UserError(str(key), said, "see --cfg job for the composed config")
 
 
-def _unknown_key(key: str, message: str, cause: str, config_name: str, overrides: list[str]) -> UserError:
+def _unknown_key(
+    key: str, message: str, cause: str, overrides: list[str], again: Callable[[list[str]], DictConfig]
+) -> UserError:
     if cause and "not in struct" not in cause:
         return UserError(key, " ".join(cause.split("full_key")[0].split()), "see --cfg job for the composed config")
     if "Multiple values" in message:
@@ -293,7 +334,7 @@ def _unknown_key(key: str, message: str, cause: str, config_name: str, overrides
     others = [override for override in overrides if override.lstrip("+~").partition("=")[0] != key]
     if len(others) == len(overrides):
         return UserError(key, " ".join(message.split()), "see --cfg job for the composed config")
-    config = compose(config_name, others)
+    config = again(others)
     parent, _, last = key.rpartition(".")
     section = OmegaConf.select(config, parent) if parent else config
     while parent and not isinstance(section, DictConfig):
@@ -315,3 +356,46 @@ def plain(config: DictConfig) -> dict[str, Any]:
     container = OmegaConf.to_container(config, resolve=False)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items() if key != "hydra"}
+
+
+def section(config: DictConfig, key: str) -> dict[str, Any]:
+    """A section of a composed config as plain values, interpolations resolved.
+
+    Raises:
+        UserError: There is no such section, or a value in it is missing or leads nowhere.
+    """
+    check_sections(config, [key])
+    content = setting(config, key)
+    assert isinstance(content, dict)
+    return {str(name): value for name, value in content.items()}
+
+
+def setting(config: DictConfig, key: str) -> Any:
+    """A value of a composed config as plain values; None where there is none.
+
+    Raises:
+        UserError: It, or a value in it, is missing or leads nowhere.
+    """
+    try:
+        value = config.get(key)
+        return (
+            OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
+        )
+    except MissingMandatoryValue as error:
+        raise UserError(str(error.full_key), "a value is missing", f"give it: {error.full_key}=...") from error
+    except OmegaConfBaseException as error:
+        said = str(error).splitlines()[0]
+        raise UserError(str(error.full_key or key), said, "point the interpolation at a key that exists") from error
+
+
+def check_sections(config: DictConfig, keys: Iterable[str]) -> None:
+    """Find out whether a composed config has sections, whatever is in them.
+
+    Raises:
+        UserError: One is missing, or is no section.
+    """
+    for key in keys:
+        value = config._get_node(key) if key in config else None
+        if not isinstance(value, DictConfig):
+            problem = "is missing" if value is None else f"{value} is no section"
+            raise UserError(key, problem, f"leave it as it is, and give single values: {key}.<name>=...")

@@ -14,6 +14,9 @@ from autotune.errors import UserError, nearest
 # Keys of a section that say something about it to autotune and are no arguments.
 OWN_KEYS = ("_target_", "_fix_", "name")
 
+# What these refuse is a mistake in the config; what the user's own code raises may be one in the code.
+LIBRARIES = ("autotune", "lightning", "optuna", "torch", "torchmetrics")
+
 
 def target(key: str, section: Mapping[str, Any]) -> Callable[..., Any]:
     """What a section's ``_target_`` names.
@@ -57,6 +60,7 @@ def construct(key: str, section: Mapping[str, Any], /, *arguments: Any, **given:
 
     Raises:
         UserError: The target cannot be imported, or does not take such arguments.
+        Exception: Whatever the user's own code raises.
     """
     made = target(key, section)
     names, takes_any = accepts(made)
@@ -70,17 +74,36 @@ def construct(key: str, section: Mapping[str, Any], /, *arguments: Any, **given:
     for name, value in given.items():
         if name in names:
             values.setdefault(name, value)
-    if any(_nested(value) for value in values.values()):
-        values = {
-            name: instantiate(value, _convert_="all") if _nested(value) else value for name, value in values.items()
-        }
+    values = {name: build_nested(f"{key}.{name}", value) for name, value in values.items()}
     try:
         inspect.signature(made).bind(*arguments, **values)
     except TypeError as error:
         raise UserError(key, f"{section['_target_']} cannot be made ({error})", "give the missing value") from error
     except ValueError:
         pass
-    return made(*arguments, **values)
+    try:
+        return made(*arguments, **values)
+    except (TypeError, ValueError, IndexError) as error:
+        if str(section["_target_"]).partition(".")[0] not in LIBRARIES:
+            raise
+        said = " ".join(str(error).split())
+        problem = f"{section['_target_']} refuses its arguments ({said})"
+        raise UserError(key, problem, "see its documentation") from error
+
+
+def build_nested(key: str, value: Any) -> Any:
+    """A value with the sections inside it that have a ``_target_`` made.
+
+    Raises:
+        UserError: One of them cannot be made.
+    """
+    if not _nested(value):
+        return value
+    try:
+        return instantiate(value, _convert_="all")
+    except HydraException as error:
+        said = str(error).split(", set env var")[0]
+        raise UserError(key, f"cannot be made ({said})", "see its documentation") from error
 
 
 def _nested(value: Any) -> bool:

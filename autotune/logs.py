@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LIBRARIES = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning_utilities", "mlflow", "optuna", "alembic")
+LIBRARIES = (
+    *("lightning", "lightning.pytorch", "lightning.fabric", "lightning_utilities"),
+    *("pytorch_lightning", "lightning_fabric"),  # the same again under its older name, which MLflow imports
+    *("mlflow", "optuna", "alembic"),
+)
 
 
 @contextmanager

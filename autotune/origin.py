@@ -11,13 +11,14 @@ import yaml
 from hydra.core.config_store import ConfigStore
 
 from autotune.errors import UserError, nearest
+from autotune.space import SETTINGS
 
-GROUPS = ("data", "model", "optimizer", "schedule", "trainer", "objective")
+GROUPS = ("data", "model", "optimizer", "schedule", "trainer", "task", "objective")
 OPTION = "from"
 LARGEST_FILE = 1_000_000
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
-FetchRun = Callable[[str, str], str]
+FetchRun = Callable[[str, str, str | None], str]
 
 
 def overrides_from(overrides: Sequence[str], fetch_run: FetchRun) -> list[str]:
@@ -27,7 +28,8 @@ def overrides_from(overrides: Sequence[str], fetch_run: FetchRun) -> list[str]:
 
     Args:
         overrides: As typed.
-        fetch_run: Given a run id and a home, the text of the resolved config that an MLflow run holds.
+        fetch_run: Given a run id, a home and ``tracking.uri``, the text of the resolved config that a run of MLflow
+            holds.
 
     Raises:
         UserError: What is named does not exist or is no resolved config.
@@ -36,7 +38,8 @@ def overrides_from(overrides: Sequence[str], fetch_run: FetchRun) -> list[str]:
     origin = typed.get("from", "null")
     if origin in ("", "null"):
         return list(overrides)
-    config = resolved(origin, typed.get("home", "mlruns"), fetch_run)
+    uri = typed.get("tracking.uri", "null")
+    config = resolved(origin, typed.get("home", "mlruns"), None if uri in ("", "null") else uri, fetch_run)
     store = ConfigStore.instance()
     chosen = []
     for group in GROUPS:
@@ -49,7 +52,7 @@ def overrides_from(overrides: Sequence[str], fetch_run: FetchRun) -> list[str]:
     return [*chosen, f"+origin={OPTION}", *overrides]
 
 
-def resolved(origin: str, home: str, fetch_run: FetchRun) -> dict[str, Any]:
+def resolved(origin: str, home: str, uri: str | None, fetch_run: FetchRun) -> dict[str, Any]:
     """The resolved config that ``from=`` names, with its own section ``origin`` where it has one.
 
     Raises:
@@ -63,7 +66,7 @@ def resolved(origin: str, home: str, fetch_run: FetchRun) -> dict[str, Any]:
             raise UserError("from", f"the study {origin} has no trial that was trained to its end", "let it search on")
         return _checked(origin, _read(origin, study / "best.yaml"))
     if _RUN_ID.fullmatch(origin):
-        return _checked(origin, fetch_run(origin, home))
+        return _checked(origin, fetch_run(origin, home, uri))
     folder = Path(home) / "studies"
     known = [each.name for each in folder.iterdir() if each.is_dir()] if folder.is_dir() else []
     remedy = nearest(origin, known) if known else "give a study's name, a best.yaml or an MLflow run id"
@@ -99,9 +102,14 @@ def _checked(origin: str, text: str) -> dict[str, Any]:
     for key in (*GROUPS, "seed"):
         if key not in config or (key != "seed" and not isinstance(config[key], Mapping)):
             raise UserError("from", f"{origin} lacks the section {key}", "give a best.yaml as a search writes it")
+    if not isinstance(config.get("origin") or {}, Mapping):
+        raise UserError(
+            "from", f"{origin} has {config['origin']} under origin", "give a best.yaml as a search writes it"
+        )
     if "${" in text:
         raise UserError("from", f"{origin} has interpolations", "give a best.yaml, which has every value written out")
-    return {str(key): value for key, value in config.items()}
+    # What a command is run by (its home, its tracking, Hydra's own section) is the user's to say, not a file's.
+    return {str(key): value for key, value in config.items() if key == "origin" or key not in SETTINGS}
 
 
 class _Loader(yaml.SafeLoader):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
-import shutil
+import shlex
 import signal
 import sys
 import traceback
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,26 +17,40 @@ from types import FrameType
 from typing import Any
 
 import numpy
-import optuna
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from autotune import naming, report
-from autotune.compose import plain, run_command
+from autotune.compose import EXIT_CODES, check_sections, plain, run_command, section, setting
 from autotune.construct import construct
-from autotune.errors import UserError
+from autotune.errors import UserError, nearest
 from autotune.ledger import Ledger
 from autotune.logs import hush_libraries, logging_to
-from autotune.settings import Settings
+from autotune.origin import GROUPS
+from autotune.settings import Settings, complete_objective, discard
 from autotune.space import Space, check
+from autotune.steering import build_pruner, build_sampler, remark
 from autotune.storage import StudyLock, open_storage
 from autotune.study import Coordinator, TrialCodeError
 from autotune.tracking import Tracker
-from autotune.trial import Executor
+from autotune.trial import Executor, State
 
 _log = logging.getLogger("autotune.search")  # not __name__, which is __main__ where it is run as a command
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+REHEARSED = 50
+SECTIONS = ("study", "budget", "objective", "sampler", "pruner", "storage", "executor", "tracking")
+
+
+class RehearsalError(Exception):
+    """The user's code raised while the parts of a trial were built, before anything was trained.
+
+    Args:
+        config: The resolved config they were built from.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        super().__init__("the parts cannot be built")
 
 
 def main() -> None:
@@ -49,71 +64,82 @@ def check_config(config: DictConfig) -> tuple[Settings, Space]:
     Raises:
         UserError: The first thing found.
     """
-    sections = {
-        key: OmegaConf.to_container(config[key], resolve=True) if OmegaConf.is_config(config[key]) else config[key]
-        for key in ("study", "budget", "objective", "home")
-    }
-    settings = Settings.of(sections)
+    check_sections(config, GROUPS)
+    config.objective = complete_objective(section(config, "objective"))
+    sections = {key: section(config, key) for key in SECTIONS}
+    settings = Settings.of({**sections, "home": setting(config, "home")})
+    _check_starting_points(settings, config)
     space = Space(config)
     check(space)
-    with_seed("sampler", _section(config.sampler), 0)
-    with_seed("pruner", _section(config.pruner), 0)
+    for point in itertools.islice(space.tour(), REHEARSED):
+        space.resolve(point)
+    build_sampler(sections["sampler"], space, 0)
+    build_pruner(sections["pruner"], settings.objective)
     return settings, space
+
+
+def _check_starting_points(settings: Settings, config: DictConfig) -> None:
+    """Refuse names that no space could have; points that lie outside this one are left out when it begins."""
+    known = [str(key) for key in config if key != "hydra"]
+    for point in settings.enqueue:
+        for name in point:
+            if str(name).partition(".")[0] not in known:
+                raise UserError("study.enqueue", f"{name} is no parameter", nearest(str(name).partition(".")[0], known))
 
 
 def search(config: DictConfig) -> int:
     """Search; returns the exit code: 0 done, 1 nothing completed or the user's code broke, 130 and 143 interrupted."""
     settings, space = check_config(config)
-    is_new = not any(settings.folder.iterdir()) if settings.folder.is_dir() else True
     settings.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with StudyLock(settings.folder), logging_to(settings.folder / "search.log"):
-            return _search(config, settings, space)
-    except UserError:
-        if is_new and not (settings.folder / "summary.json").exists():
-            shutil.rmtree(settings.folder)
-        raise
-    except TrialCodeError as error:
-        print(
-            f"the trial's code raised; trial {error.record.number} ({error.record.name}) was trained with",
-            file=sys.stderr,
-        )
-        print(OmegaConf.to_yaml(OmegaConf.create(dict(error.record.config))), file=sys.stderr)
-        cause = error.__cause__
-        assert cause is not None
-        traceback.print_exception(cause)
-        return 1
+    with StudyLock(settings.folder):
+        is_new = [path.name for path in settings.folder.iterdir()] == [StudyLock.FILE]
+        try:
+            with logging_to(settings.folder / "search.log"):
+                return _search(config, settings, space)
+        except (UserError, KeyboardInterrupt):
+            if is_new and not _has_ended(settings.folder):
+                discard(settings.folder, settings.home)
+            raise
+        except RehearsalError as error:
+            if is_new:
+                discard(settings.folder, settings.home)
+            return _say_broken("the code of the parts raised; they were built from", error.config, error)
+        except TrialCodeError as error:
+            record = error.record
+            return _say_broken(
+                f"the trial's code raised; trial {record.number} ({record.name}) was trained with", record.config, error
+            )
 
 
 def _search(config: DictConfig, settings: Settings, space: Space) -> int:
     composed = plain(config)
     composed["study"]["name"] = settings.name
-    (settings.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(composed)))
-    tracker: Tracker = construct("tracking", _section(config.tracking), home=settings.home)
-    executor: Executor = construct("executor", _section(config.executor))
+    tracker: Tracker = construct("tracking", section(config, "tracking"), home=settings.home)
+    executor: Executor = construct("executor", section(config, "executor"))
     hush_libraries()
-    _rehearse(space, executor, settings.seed)
-    storage, journal = open_storage(_section(config.storage), settings.folder)
+    _rehearse(space, executor)
+    storage, journal = open_storage(section(config, "storage"), settings.folder)
     ledger = Ledger(storage, journal, settings.name, settings.objective.direction)
+    (settings.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(composed)))
     begun = len(ledger.trials())
     seed = int(numpy.random.SeedSequence([settings.seed, begun]).generate_state(1)[0])
-    coordinator = Coordinator(
-        settings,
-        space,
-        ledger,
-        executor,
-        tracker,
-        with_seed("sampler", _section(config.sampler), seed),
-        with_seed("pruner", _section(config.pruner), seed),
-    )
+    sampler = build_sampler(section(config, "sampler"), space, seed)
+    pruner = build_pruner(section(config, "pruner"), settings.objective)
+    coordinator = Coordinator(settings, space, ledger, executor, tracker, sampler, pruner)
     tracker.search_started(settings.name, composed, _description(settings), resumed=begun > 0)
     _log.info("search %s: %s, at most %s", settings.name, settings.objective.metric, _limits(settings))
+    if known := remark(sampler, pruner):
+        _log.info("%s", known)
     status = "FAILED"
     received: list[signal.Signals] = []
     try:
         with _interruptible(coordinator, received):
             coordinator.run()
         status = "KILLED" if received else "FINISHED"
+    except KeyboardInterrupt:
+        if not received:
+            raise
+        status = "KILLED"
     finally:
         _write_report(config, settings, coordinator, ledger, tracker, status)
         ledger.close()
@@ -123,10 +149,32 @@ def _search(config: DictConfig, settings: Settings, space: Space) -> int:
     return _say_best(settings, coordinator, tracker)
 
 
-def _rehearse(space: Space, executor: Executor, seed: int) -> None:
-    """Build one configuration before anything is stored, so that what cannot be built at all is found first."""
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    executor.refuses(space.resolve(space.suggest(study.ask())))
+def _rehearse(space: Space, executor: Executor) -> None:
+    """Build each branch once before anything is stored, so that what cannot be built at all is found first."""
+    for point in itertools.islice(space.tour(), REHEARSED):
+        config = space.resolve(point)
+        try:
+            if executor.refuses(config) is None:
+                executor.rehearse(config)
+        except UserError:
+            raise
+        except Exception as error:
+            raise RehearsalError(config) from error
+
+
+def _has_ended(folder: Path) -> bool:
+    """Whether the study has a trial that is worth keeping: one that ended, or was interrupted in good order."""
+    path = folder / "summary.json"
+    return path.exists() and bool(json.loads(path.read_text())["states"].keys() - {State.RUNNING.value})
+
+
+def _say_broken(what: str, config: Mapping[str, Any], error: Exception) -> int:
+    """Show the user's code that raised, and what it was given."""
+    print(what, file=sys.stderr)
+    print(OmegaConf.to_yaml(OmegaConf.create(dict(config))), file=sys.stderr)
+    assert error.__cause__ is not None
+    traceback.print_exception(error.__cause__)
+    return 1
 
 
 def _write_report(
@@ -134,6 +182,7 @@ def _write_report(
 ) -> None:
     records = ledger.records()
     best = coordinator.best()
+    verdict = coordinator.verdict()
     files = [settings.folder / "config.yaml"]
     if best is not None:
         files.append(report.write_best(settings.folder, settings.name, best, settings.objective))
@@ -146,6 +195,8 @@ def _write_report(
         "sampler": _option("sampler", config.sampler),
         "pruner": _option("pruner", config.pruner),
         "finished": coordinator.finished,
+        "learnt": None if verdict is None else verdict.learnt,
+        "guessing": None if verdict is None else {"metric": verdict.chance.metric, "level": verdict.chance.level},
     }
     files.append(
         report.write_summary(settings.folder, report.summary(settings.name, settings.objective, records, best, rest))
@@ -165,8 +216,13 @@ def _say_best(settings: Settings, coordinator: Coordinator, tracker: Tracker) ->
         _log.error("no trial was trained to its end; see %s", settings.folder / "trials.csv")
         return 1
     _log.info("")
+    verdict = coordinator.verdict()
+    is_noise = verdict is not None and not verdict.learnt
+    if is_noise:
+        _log.info("nothing learnable was found: %s", verdict)
     _log.info(
-        "best: %s with %s %.6g (trial %d)",
+        "%s: %s with %s %.6g (trial %d)",
+        "no winner; the luckiest draw" if is_noise else "best",
         naming.strategy(best.config),
         settings.objective.metric,
         best.objective,
@@ -177,7 +233,7 @@ def _say_best(settings: Settings, coordinator: Coordinator, tracker: Tracker) ->
     _log.info("its config:      %s", settings.folder / "best.yaml")
     if tracker.ui_command:
         _log.info("browse:          %s", tracker.ui_command)
-    home = "" if settings.home == Path("mlruns") else f" home={settings.home}"
+    home = "" if settings.home == Path("mlruns") else f" {shlex.quote(f'home={settings.home}')}"
     _log.info("train the best:  python -m autotune.train from=%s%s", settings.name, home)
     return 0
 
@@ -198,29 +254,6 @@ def _interruptible(coordinator: Coordinator, received: list[signal.Signals]) -> 
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def with_seed(key: str, section: Mapping[str, Any], seed: int) -> Any:
-    """Make Optuna's sampler or pruner that a config names, seeded where it takes a seed.
-
-    Raises:
-        UserError: There is no such class, or it does not take such arguments.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return construct(key, section, seed=seed)
-    except (ValueError, TypeError) as error:
-        said = " ".join(str(error).split())
-        raise UserError(
-            key, f"{section['_target_']} refuses its arguments ({said})", "see its documentation"
-        ) from error
-
-
-def _section(section: DictConfig) -> dict[str, Any]:
-    content = OmegaConf.to_container(section, resolve=True)
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
 
 
 def _option(group: str, section: Mapping[str, Any]) -> str:

@@ -87,8 +87,10 @@ class StudyLock:
         UserError: Another process has the study; says which.
     """
 
+    FILE = "study.lock"
+
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "study.lock"
+        self._path = folder / self.FILE
 
     def __enter__(self) -> StudyLock:
         while True:

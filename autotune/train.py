@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 import traceback
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from autotune import naming
-from autotune.compose import plain, run_command
+from autotune import compose, naming
+from autotune.compose import EXIT_CODES, check_sections, plain, run_command, setting
 from autotune.errors import UserError, nearest
 from autotune.logs import hush_libraries, logging_to
-from autotune.origin import overrides_from
-from autotune.settings import Objective, folder_name, home_folder
+from autotune.origin import GROUPS, overrides_from
+from autotune.settings import Objective, complete_objective, discard, folder_name, home_folder
 from autotune.space import Space, check
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+    from autotune.assembly import Assembly
     from autotune.registry import FinalRun
 
 _log = logging.getLogger("autotune.train")  # not __name__, which is __main__ where it is run as a command
 
 TRAINED_ON = ("train", "train+val")
+RESULTS = ("summary.json", "best.ckpt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,28 +80,30 @@ class Plan:
     @classmethod
     def of(cls, config: DictConfig) -> Plan:
         """Read a composed config. Raises UserError."""
+        check_sections(config, GROUPS)
+        config.objective = complete_objective(compose.section(config, "objective"))
+        section, tracking = (compose.section(config, key) for key in ("train", "tracking"))
         space = Space(config)
         check(space)
         for name in space.parameters():
             raise UserError(name, "is still open, and a final training has one value for it", f"give it: {name}=...")
-        section = config.train
-        if section["on"] not in TRAINED_ON:
-            raise UserError(
-                "train.on", f"{section['on']} is no part of the data", nearest(str(section["on"]), TRAINED_ON)
-            )
+        on, register = section.get("on"), section.get("register")
+        if on not in TRAINED_ON:
+            raise UserError("train.on", f"{on} is no part of the data", nearest(str(on), TRAINED_ON))
+        experiment = tracking.get("experiment")
+        if "experiment" in tracking and (not isinstance(experiment, str) or not experiment.strip()):
+            raise UserError("tracking.experiment", f"{experiment!r} is no name", "give the experiment's name: autotune")
         resolved = space.resolve({})
-        origin = OmegaConf.to_container(config.origin, resolve=True) if "origin" in config else {}
-        assert isinstance(origin, dict)
         return cls(
-            folder_name("train.name", section.name),
-            home_folder(config.home),
-            section["on"],
-            None if section.register is None else folder_name("train.register", section.register),
+            folder_name("train.name", section.get("name")),
+            home_folder(setting(config, "home")),
+            on,
+            None if register is None else folder_name("train.register", register),
             resolved,
-            {str(key): value for key, value in origin.items()},
+            compose.section(config, "origin") if "origin" in config else {},
             Objective.of(resolved["objective"]),
-            config.tracking.get("uri"),
-            config.tracking.get("experiment"),
+            tracking.get("uri"),
+            experiment,
         )
 
 
@@ -103,44 +113,96 @@ def main() -> None:
 
 
 def train(config: DictConfig) -> int:
-    """Train, test once, log and register; returns the exit code: 0 done, 1 the user's code broke, 130 interrupted."""
+    """Train, test once, log and register.
+
+    Returns:
+        The exit code: 0 done, 1 the user's code broke, 130 and 143 interrupted.
+    """
     plan = Plan.of(config)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with logging_to(plan.folder / "train.log"):
-        from autotune.registry import FinalRun
-
-        run = None if plan.experiment is None else FinalRun(plan.uri, plan.experiment, plan.home)
-        (plan.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(plain(config))))
-        status = "FAILED"
-        summary: dict[str, Any] = {}
-        if run is not None:
-            run.begin(plan.name, plan.resolved, plan.origin, naming.family(plan.resolved), plan.on)
-        try:
-            summary = _train(plan, run)
-            status = "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            return 130
-        except UserError:
-            raise
-        except Exception:
-            traceback.print_exc(file=sys.stderr)
-            return 1
-        finally:
-            if run is not None:
-                numbers = {name: value for name, value in summary.items() if name.startswith(("test/", "cost/"))}
-                run.end(numbers, [plan.folder / "summary.json", plan.folder / "best.ckpt"], status)
-        _say(plan, run, summary)
+    is_new = not any(plan.folder.iterdir())
+    received: list[signal.Signals] = []
+    try:
+        with _interruptible(received), logging_to(plan.folder / "train.log"):
+            _run(config, plan)
+    except UserError:
+        if is_new:
+            discard(plan.folder, plan.home)
+        raise
+    except KeyboardInterrupt:
+        if not (plan.folder / "config.yaml").exists():
+            discard(plan.folder, plan.home)
+        return EXIT_CODES[received[0] if received else signal.SIGINT]
+    except Exception:
+        traceback.print_exc(file=sys.stderr)
+        return 1
     return 0
+
+
+def _run(config: DictConfig, plan: Plan) -> None:
+    """Train and mirror it to MLflow, whose run always ends."""
+    from autotune.registry import FinalRun
+
+    _rehearse(plan)
+    run = None if plan.experiment is None else FinalRun(plan.uri, plan.experiment, plan.home)
+    for name in RESULTS:  # of an earlier training of this name
+        (plan.folder / name).unlink(missing_ok=True)
+    composed = plain(config)
+    composed["train"]["name"] = plan.name
+    (plan.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(composed)))
+    status = "FAILED"
+    summary: dict[str, Any] = {}
+    if run is not None:
+        run.begin(plan.name, plan.resolved, plan.origin, naming.family(plan.resolved), plan.on)
+    try:
+        summary = _train(plan, run)
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        if run is not None:
+            numbers = {**summary.get("test", {}), **summary.get("cost", {})}
+            run.end(numbers, [plan.folder / name for name in RESULTS], status)
+    _say(plan, run, summary)
+
+
+def _rehearse(plan: Plan) -> None:
+    """Find out what cannot be trained before anything is written. Raises UserError."""
+    from autotune.assembly import refusal
+    from autotune.executors.lightning import LightningExecutor
+
+    hush_libraries()
+    why = refusal(plan.resolved, plan.on)
+    if why is not None:
+        raise UserError("train", f"this configuration cannot work: {why}", "change it")
+    LightningExecutor().rehearse(plan.resolved)
+
+
+@contextmanager
+def _interruptible(received: list[signal.Signals]) -> Iterator[None]:
+    """Within it, SIGTERM ends the training as Ctrl-C does."""
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in EXIT_CODES}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _train(plan: Plan, run: FinalRun | None) -> dict[str, Any]:
     import torch
-    from lightning.pytorch import LightningModule, Trainer
-    from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch import LightningModule
+    from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
     from autotune.assembly import assemble
-    from autotune.executors.lightning import QUIET, callbacks, cost_meter, measured, raise_interrupt
+    from autotune.executors.lightning import cost_meter, make_trainer, measured, raise_interrupt
 
     class Progress(Checkpoint):
         """Says and logs what each epoch measured, after all else has logged."""
@@ -165,18 +227,21 @@ def _train(plan: Plan, run: FinalRun | None) -> dict[str, Any]:
         save_weights_only=True,
         enable_version_counter=False,
     )
-    ours: list[Callback] = [meter, keeper, Progress()]
-    arguments = {**QUIET, **assembly.trainer, "callbacks": callbacks(assembly, ours), "max_epochs": plan.epochs}
-    if plan.on != "train":
-        arguments["limit_val_batches"] = 0
-    trainer = Trainer(**arguments)
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # our own files are there
+    unjudged = {} if plan.on == "train" else {"limit_val_batches": 0}
+    trainer = make_trainer(assembly, [meter, keeper, Progress()], max_epochs=plan.epochs, **unjudged)
     try:
         trainer.fit(assembly.module, datamodule=assembly.data)
         kept = torch.load(plan.folder / "best.ckpt", weights_only=True)
         assembly.module.load_state_dict(kept["state_dict"])
-        tested = trainer.test(assembly.module, datamodule=assembly.data, verbose=False)
+        tested = _test(trainer, assembly)
     except SystemExit as end:
         raise_interrupt(end)
+        raise
+    except MisconfigurationException as error:
+        logged = measured(trainer)
+        if keeper.monitor is not None and plan.objective.metric not in logged:
+            raise plan.objective.not_among(logged) from error
         raise
     summary: dict[str, Any] = {
         "name": plan.name,
@@ -185,8 +250,8 @@ def _train(plan: Plan, run: FinalRun | None) -> dict[str, Any]:
         "trained_on": plan.on,
         "epochs": plan.epochs,
         "kept_epoch": kept["epoch"] + 1,
-        **{name: float(value) for part in tested for name, value in part.items()},
-        **meter.cost(assembly.module, batch_size),
+        "test": tested,
+        "cost": meter.cost(assembly.module, batch_size),
     }
     if keeper.best_model_score is not None:
         summary[plan.objective.metric] = float(keeper.best_model_score)
@@ -196,23 +261,32 @@ def _train(plan: Plan, run: FinalRun | None) -> dict[str, Any]:
     return summary
 
 
-def _log_model(plan: Plan, run: FinalRun, assembly: Any) -> str | None:
-    from autotune.data.batches import ArrayData
-    from autotune.learner import Learner
-    from autotune.registry import Predictor
+def _test(trainer: Trainer, assembly: Assembly) -> dict[str, float]:
+    """Test once; a module that does not say how to is not tested."""
+    from lightning.pytorch.utilities.model_helpers import is_overridden
 
-    module, data = assembly.module.cpu().eval(), assembly.data
-    if isinstance(module, Learner) and isinstance(data, ArrayData):
-        model = Predictor(data.split.preprocess, module.network, module.task)
-        return run.log_model(model.eval(), data.split.examples, plan.registered_as)
-    _log.warning("the model of %s is kept as best.ckpt alone", plan.resolved["model"]["_target_"])
-    return None
+    if not is_overridden("test_step", assembly.module) or not is_overridden("test_dataloader", assembly.data):
+        _log.warning("nothing is tested: the module has no test_step, or the data no test_dataloader")
+        return {}
+    parts = trainer.test(assembly.module, datamodule=assembly.data, verbose=False)
+    return {name: float(value) for part in parts for name, value in part.items()}
+
+
+def _log_model(plan: Plan, run: FinalRun, assembly: Assembly) -> str | None:
+    from autotune.registry import servable
+
+    served = servable(assembly)
+    if served is None:
+        target = plan.resolved["model"]["_target_"]
+        _log.warning("%s has no forward of one tensor, so it is kept as best.ckpt alone", target)
+        return None
+    return run.log_model(*served, plan.registered_as)
 
 
 def _say(plan: Plan, run: FinalRun | None, summary: Mapping[str, Any]) -> None:
     _log.info("")
-    for name in sorted(name for name in summary if name.startswith("test/")):
-        _log.info("%s %.6g", name, summary[name])
+    for name, value in sorted(summary["test"].items()):
+        _log.info("%s %.6g", name, value)
     _log.info("weights of epoch %d:  %s", summary["kept_epoch"], plan.folder / "best.ckpt")
     if run is not None:
         if summary["model"]:
@@ -220,10 +294,10 @@ def _say(plan: Plan, run: FinalRun | None, summary: Mapping[str, Any]) -> None:
         _log.info("browse:              %s", run.ui_command)
 
 
-def _config_of_run(run_id: str, home: str) -> str:
+def _config_of_run(run_id: str, home: str, uri: str | None) -> str:
     from autotune.registry import config_of_run
 
-    return config_of_run(run_id, home)
+    return config_of_run(run_id, home, uri)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ SWEEPS = {
     "lists": ("model.hidden=[64,32],[128]", "model.hidden"),
     "null": ("trainer.gradient_clip_val=null,1.0", "trainer.gradient_clip_val"),
     "range": ("trainer.max_epochs=range(5,50,5)", "trainer.max_epochs"),
-    "added": ("+trainer.accumulate_grad_batches=1,2", "trainer.accumulate_grad_batches"),
+    "added": ("+trainer.limit_train_batches=1,2", "trainer.limit_train_batches"),
 }
 
 
@@ -153,6 +153,7 @@ MISTAKES = {
         ["optimizer"],
         "optimizer: optimizer is not understood (missing EQUAL at '<EOF>'); write key=value",
     ),
+    "added twice": (["+budget.trials=3"], "budget.trials: is there already; leave out the +: budget.trials=..."),
     "unknown sampler": (["sampler=tpee"], "sampler: no option tpee; did you mean tpe?"),
 }
 

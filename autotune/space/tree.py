@@ -10,7 +10,7 @@ out of the search.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ SETTINGS = (
 )
 
 Pick = Callable[[str, SearchValue], Any]
+Options = Callable[[SearchValue], Sequence[Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,26 +163,53 @@ class Space:
         """Every value that a resolved config can hold, with where it stands there."""
         yield from _leaves(self._template, "", "", "")
 
-    def points(self) -> Iterator[dict[str, Any]]:
+    def tour(self) -> Iterator[dict[str, Any]]:
+        """A few points, as parameters, that together take every branch of every choice at least once."""
+        seen: set[tuple[str, Any]] = set()
+        fresh = True
+        while fresh:
+            fresh = False
+            point: dict[str, Any] = {}
+
+            def pick(name: str, search: SearchValue, point: dict[str, Any] = point) -> Any:
+                nonlocal fresh
+                match search.distribution:
+                    case CategoricalDistribution(choices=choices):
+                        point[name] = next((each for each in choices if (name, each) not in seen), choices[0])
+                        fresh = fresh or (name, point[name]) not in seen
+                        seen.add((name, point[name]))
+                    case FloatDistribution(low=low) | IntDistribution(low=low):
+                        point[name] = low
+                return point[name]
+
+            _settle(self._template, pick)
+            if fresh or not seen:
+                yield point
+
+    def points(self, options: Options = SearchValue.options) -> Iterator[dict[str, Any]]:
         """Every point of a finite space, as parameters, in a fixed order.
+
+        Args:
+            options: The values of a parameter, or None where they cannot be counted; fewer than all make a grid.
 
         Raises:
             ValueError: The space is not finite.
         """
-        if not self.finite:
+        values = {name: options(search) for name, search in self.parameters().items()}
+        if None in values.values():
             raise ValueError("a space with a continuous range has no list of points")
         choices: list[int] = []
         while True:
             point: dict[str, Any] = {}
             limits: list[int] = []
 
-            def pick(name: str, search: SearchValue, point: dict[str, Any] = point, limits: list[int] = limits) -> Any:
-                options = search.options()
-                assert options is not None
+            def pick(name: str, _: SearchValue, point: dict[str, Any] = point, limits: list[int] = limits) -> Any:
+                several = values[name]
+                assert several is not None
                 if len(limits) == len(choices):
                     choices.append(0)
-                point[name] = options[choices[len(limits)]]
-                limits.append(len(options))
+                point[name] = several[choices[len(limits)]]
+                limits.append(len(several))
                 return point[name]
 
             _settle(self._template, pick)

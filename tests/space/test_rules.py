@@ -66,6 +66,42 @@ WRONG = {
         changed("model", "batch_norm", "yes please"),
         "model.batch_norm: yes please is not right here; give true or false",
     ),
+    "no blocks": (
+        changed("model", "channels", []),
+        "model.channels: [] is not right here; give a list of at least one number of maps above 0: [16,32]",
+    ),
+    "maps": (
+        changed("model", "channels", "choice([16,32],[16,0])"),
+        "model.channels: [16, 0] is not right here; give a list of at least one number of maps above 0: [16,32]",
+    ),
+    "searched maps": (
+        changed("model", "channels", ["choice(0,16)", 32]),
+        "model.channels.0: 0 is not right here; give a whole number above 0",
+    ),
+    "blocks": (
+        changed("model", "blocks", "range(0,3)"),
+        "model.blocks: 0 is not right here; give a whole number above 0",
+    ),
+    "width of embeddings": (
+        changed("model", "embedding", 2.5),
+        "model.embedding: 2.5 is not right here; give a whole number above 0, or null",
+    ),
+    "frequencies": (
+        changed("model", "frequencies", -1),
+        "model.frequencies: -1 is not right here; give a whole number above 0",
+    ),
+    "scale of frequencies": (
+        changed("model", "frequency_scale", "interval(0,1)"),
+        "model.frequency_scale: 0.0 is not right here; give a number above 0",
+    ),
+    "width of numbers": (
+        changed("model", "numerical_width", 0),
+        "model.numerical_width: 0 is not right here; give a whole number above 0",
+    ),
+    "cardinalities": (
+        changed("model", "cardinalities", [2, 0]),
+        "model.cardinalities: [2, 0] is not right here; give a list of numbers of categories above 0: [2,5]",
+    ),
     "epochs": (
         changed("trainer", "max_epochs", -1),
         "trainer.max_epochs: -1 is not right here; give a whole number above 0",

@@ -122,6 +122,21 @@ def test_an_infinite_space_has_no_size() -> None:
         next(Space(TREE).points())
 
 
+def test_a_tour_takes_every_branch_and_every_choice() -> None:
+    space = Space(TREE)
+    points = list(space.tour())
+    assert {point["optimizer"] for point in points} == {"sgd", "bgd", "adam"}
+    assert {point.get("data.batch_size") for point in points} == {32, 64, None}
+    for point in points:
+        assert Space(space.resolve(point)).parameters() == {}
+    assert len(points) < 10
+
+
+def test_a_tour_of_nothing_open_is_the_one_point() -> None:
+    assert list(Space({"a": 1}).tour()) == [{}]
+    assert list(Space({"a": "interval(0,1)"}).tour()) == [{"a": 0.0}]
+
+
 def test_a_space_of_one_point() -> None:
     assert Space({"a": {"b": 1}}).size() == 1
 

@@ -1,0 +1,491 @@
+"""Final trainings: where their config comes from, what is kept, tested, logged and registered."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy
+import optuna
+import pytest
+import torch
+import yaml
+from mlflow.entities import Run
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from sklearn.datasets import load_digits
+
+from autotune.compose import compose, conf_dir
+from autotune.space import Space
+from autotune.train import Plan
+
+from .commands import USERS_ARGUMENTS, Ended, files, plain_yaml, run, summary, write_users_own
+from .conftest import Searched
+from .tracking.stories import Runs
+
+UNTRACKED = ("tracking=none", "train.name=final")
+TRAINED_FILES = {"best.ckpt", "config.yaml", "summary.json", "train.log"}
+
+
+@pytest.fixture
+def final(tmp_path: Path) -> Path:
+    """The folder of the training named final."""
+    return tmp_path / "mlruns" / "trained" / "final"
+
+
+def trained(ended: Ended, final: Path) -> dict[str, Any]:
+    """The config that was trained, of a training that ended well."""
+    assert (ended.code, ended.err) == (0, "")
+    config = plain_yaml(final / "config.yaml")
+    assert {path.name for path in final.iterdir()} == TRAINED_FILES
+    return config
+
+
+def best_config(searched: Searched) -> dict[str, Any]:
+    return plain_yaml(searched.study / "best.yaml")
+
+
+def final_run(cwd: Path) -> Run:
+    """The one run of a final training."""
+    (found,) = (run for run in Runs.at(cwd / "mlruns").parents if run.data.tags["kind"] == "train")
+    return found
+
+
+def curve(run: Run, cwd: Path, metric: str) -> list[float]:
+    return [value for _, value in Runs.at(cwd / "mlruns").history(run, metric)]
+
+
+# Where the config comes from.
+
+SECTIONS = ("data", "model", "optimizer", "schedule", "trainer", "objective", "seed")
+
+
+@pytest.mark.slow
+def test_a_studys_best_config_is_trained_as_it_is(searched: Searched, cwd: Path, final: Path) -> None:
+    config = trained(run("train", "from=first", *UNTRACKED, cwd=cwd), final)
+    best = best_config(searched)
+    assert {key: config[key] for key in SECTIONS} == {key: best[key] for key in SECTIONS}
+    assert config["origin"].items() >= best["origin"].items()
+    assert summary(final)["origin"].items() >= best["origin"].items()
+    assert not (cwd / "mlruns" / "mlflow.db").samefile(searched.cwd / "mlruns" / "mlflow.db")
+
+
+@pytest.mark.slow
+def test_a_file_is_trained_with_what_is_typed_on_top(cwd: Path, final: Path) -> None:
+    arguments = ["model.batch_norm=false", "model.dropout=0.1", "trainer.max_epochs=2", "seed=5"]
+    config = trained(run("train", "from=mlruns/studies/first/best.yaml", *arguments, *UNTRACKED, cwd=cwd), final)
+    assert config["model"].items() >= {"batch_norm": False, "dropout": 0.1}.items()
+    assert (config["trainer"]["max_epochs"], config["seed"]) == (2, 5)
+    assert summary(final)["epochs"] == 2
+
+
+@pytest.mark.slow
+def test_an_option_on_top_replaces_the_whole_section(searched: Searched, cwd: Path, final: Path) -> None:
+    other = "adam" if best_config(searched)["optimizer"]["name"] != "adam" else "sgd"
+    config = trained(run("train", "from=first", f"optimizer={other}", *UNTRACKED, cwd=cwd), final)
+    assert config["optimizer"]["name"] == other
+    assert config["optimizer"]["_target_"] == f"torch.optim.{'Adam' if other == 'adam' else 'SGD'}"
+    assert config["model"] == best_config(searched)["model"]
+
+
+@pytest.mark.slow
+def test_a_value_on_top_replaces_that_value_alone(searched: Searched, cwd: Path, final: Path) -> None:
+    config = trained(run("train", "from=first", "optimizer.lr=0.0125", *UNTRACKED, cwd=cwd), final)
+    assert config["optimizer"] == {**best_config(searched)["optimizer"], "lr": 0.0125}
+
+
+@pytest.mark.slow
+def test_a_key_that_the_origins_section_lacks(cwd: Path) -> None:
+    before = files(cwd)
+    ended = run("train", "from=first", "optimizer.lrr=0.1", *UNTRACKED, cwd=cwd)
+    assert (ended.code, ended.err) == (
+        2,
+        "error: optimizer.lrr: there is no such key; did you mean optimizer.lr?\n",
+    )
+    assert files(cwd) == before
+
+
+@pytest.mark.slow
+def test_the_run_of_a_search_brings_its_best_config(searched: Searched, cwd: Path, final: Path) -> None:
+    config = trained(run("train", f"from={Runs.at(cwd / 'mlruns').parent.info.run_id}", *UNTRACKED, cwd=cwd), final)
+    best = best_config(searched)
+    assert {key: config[key] for key in SECTIONS} == {key: best[key] for key in SECTIONS}
+    assert config["origin"].items() >= best["origin"].items()
+
+
+@pytest.mark.slow
+def test_the_run_of_a_trial_brings_that_trials_config(searched: Searched, cwd: Path) -> None:
+    number = next(n for n in range(6) if n != summary(searched.study)["best_trial"])
+    child = Runs.at(cwd / "mlruns").child(number)
+    (cwd / "mlruns").rename(cwd / "moved")
+    ended = run("train", f"from={child.info.run_id}", "home=moved", *UNTRACKED, cwd=cwd)
+    config = trained(ended, cwd / "moved" / "trained" / "final")
+    told = yaml.safe_load(Runs.at(cwd / "moved").artifact(child, "config.yaml"))
+    assert {key: config[key] for key in SECTIONS} == {key: told[key] for key in SECTIONS}
+    assert config["origin"].items() >= {"study": "first", "trial": number}.items()
+
+
+@pytest.mark.slow
+def test_a_run_of_a_database_elsewhere(cwd: Path, final: Path) -> None:
+    run_id = Runs.at(cwd / "mlruns").parent.info.run_id
+    (cwd / "mlruns").rename(cwd / "served")
+    uri = "sqlite:///served/mlflow.db"
+    assert run("train", f"from={run_id}", *UNTRACKED, cwd=cwd).code == 2
+    trained(run("train", f"from={run_id}", *UNTRACKED, cwd=cwd, MLFLOW_TRACKING_URI=uri), final)
+    untracked = ["tracking=none", f"+tracking.uri={uri}", "train.name=final"]
+    trained(run("train", f"from={run_id}", *untracked, cwd=cwd), final)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_not_there(cwd: Path) -> None:
+    before = files(cwd)
+    ended = run("train", f"from={'0' * 32}", cwd=cwd)
+    assert (ended.code, ended.err) == (
+        2,
+        f"error: from: no run {'0' * 32} in sqlite:///mlruns/mlflow.db; give the id of a run there\n",
+    )
+    ended = run("train", f"from={'0' * 32}", "home=nowhere", cwd=cwd)
+    assert ended.code == 2
+    assert {path for path in files(cwd) if "mlflow.db-" not in path} == before
+
+
+def test_the_nearest_study_is_named(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / "mlruns" / "studies" / name).mkdir(parents=True)
+    ended = run("train", "from=secnd", cwd=tmp_path)
+    assert (ended.code, ended.err) == (2, "error: from: no study secnd in mlruns; did you mean second?\n")
+    ended = run("train", "from=first", cwd=tmp_path)
+    assert ended.err == "error: from: the study first has no trial that was trained to its end; let it search on\n"
+
+
+def test_without_an_origin_the_groups_are_trained_as_they_stand(tmp_path: Path, final: Path) -> None:
+    typed = ["optimizer=sgd", "optimizer.lr=0.05", "data.batch_size=128", "trainer.max_epochs=2"]
+    config = trained(run("train", *typed, "trainer.accelerator=cpu", *UNTRACKED, cwd=tmp_path), final)
+    assert (config["optimizer"]["name"], config["optimizer"]["lr"], config["data"]["batch_size"]) == ("sgd", 0.05, 128)
+    assert (summary(final)["origin"], summary(final)["epochs"]) == ({}, 2)
+    assert files(tmp_path) == {f"mlruns/trained/final/{name}" for name in TRAINED_FILES}
+
+
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml")))
+def test_an_experiment_that_leaves_nothing_open_can_be_trained(experiment: str) -> None:
+    config = compose("train", [f"experiment={experiment}", "trainer.accelerator=cpu"])
+    if not Space(config).parameters():
+        from autotune.assembly import refusal
+
+        assert refusal(Plan.of(config).resolved) is None
+
+
+@pytest.mark.slow
+def test_a_multirun_trains_several_times(cwd: Path) -> None:
+    ended = run("train", "--multirun", "from=first", "tracking=none", "trainer.max_epochs=1", "seed=4,5", cwd=cwd)
+    assert (ended.code, ended.err) == (0, "")
+    folders = sorted(path for path in (cwd / "mlruns" / "trained").iterdir() if path.is_dir())
+    assert [path.name[-2:] for path in folders] == ["-0", "-1"]
+    assert [plain_yaml(path / "config.yaml")["seed"] for path in folders] == [4, 5]
+    assert [plain_yaml(path / "config.yaml")["train"]["name"] for path in folders] == [path.name for path in folders]
+
+
+# What is trained and kept.
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every assembly that is made."""
+    import autotune.assembly
+
+    made: list[Any] = []
+    assemble = autotune.assembly.assemble
+
+    def remembered(config: Mapping[str, Any], on: str = "train") -> Any:
+        made.append(assemble(config, on))
+        return made[-1]
+
+    monkeypatch.setattr(autotune.assembly, "assemble", remembered)
+    return made
+
+
+@pytest.mark.slow
+def test_the_epoch_that_is_best_by_validation_is_kept_and_tested(cwd: Path, final: Path, recorded: list[Any]) -> None:
+    typed = ["optimizer=sgd", "optimizer.lr=0.5", "trainer.max_epochs=8", "train.name=final"]
+    trained(run("train", "from=first", *typed, cwd=cwd), final)
+    found = summary(final)
+    accuracies = curve(final_run(cwd), cwd, "val/accuracy")
+    assert len(accuracies) == 8
+    assert found["kept_epoch"] == accuracies.index(max(accuracies)) + 1
+    assert found["val/accuracy"] == max(accuracies)
+
+    assembly = recorded[-1]
+    kept = torch.load(final / "best.ckpt", weights_only=True)
+    assembly.module.load_state_dict(kept["state_dict"])
+    assembly.module.cpu().eval()
+    assert accuracy(assembly.module, assembly.data.val_dataloader()) == pytest.approx(found["val/accuracy"])
+    assert accuracy(assembly.module, assembly.data.test_dataloader()) == pytest.approx(found["test"]["test/accuracy"])
+
+
+def accuracy(module: Any, batches: Any) -> float:
+    with torch.no_grad():
+        right = torch.cat([module(features).argmax(1) == target for features, target in batches])
+    return right.float().mean().item()
+
+
+@pytest.mark.slow
+def test_the_test_part_is_looked_at_once(cwd: Path, final: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from autotune.data import batches
+
+    held_out = batches.held_out
+    looked: list[tuple[Any, ...]] = []
+
+    def counted(*arguments: Any) -> Any:
+        looked.append(arguments)
+        return held_out(*arguments)
+
+    monkeypatch.setattr(batches, "held_out", counted)
+    trained(run("train", "from=first", *UNTRACKED, cwd=cwd), final)
+    assert len(looked) == 1
+
+
+@pytest.mark.slow
+def test_on_both_parts_it_is_trained_as_long_as_the_searchs_best_took(
+    searched: Searched, cwd: Path, final: Path, recorded: list[Any]
+) -> None:
+    best = best_config(searched)
+    best["origin"]["best_epoch"] = 2
+    (cwd / "mine.yaml").write_text(yaml.safe_dump(best))
+    ended = run("train", "from=mine.yaml", "train.on=train+val", *UNTRACKED, cwd=cwd)
+    trained(ended, final)
+    assert (summary(final)["trained_on"], summary(final)["epochs"], summary(final)["kept_epoch"]) == (
+        "train+val",
+        2,
+        2,
+    )
+    split = recorded[-1].data.split
+    assert (len(split.train), len(split.val)) == (1077 + 360, 0)
+    assert "val/" not in ended.out
+    assert set(summary(final)["test"]) == {"test/loss", "test/accuracy"}
+
+
+@pytest.mark.slow
+def test_a_length_that_is_typed_goes_before_the_searchs(searched: Searched, cwd: Path, final: Path) -> None:
+    best = best_config(searched)
+    best["origin"]["best_epoch"] = 2
+    (cwd / "mine.yaml").write_text(yaml.safe_dump(best))
+    arguments = ["train.on=train+val", "trainer.max_epochs=4"]
+    trained(run("train", "from=mine.yaml", *arguments, *UNTRACKED, cwd=cwd), final)
+    assert summary(final)["epochs"] == 4
+
+
+@pytest.mark.slow
+def test_a_name_used_again_is_trained_anew(cwd: Path, final: Path) -> None:
+    trained(run("train", "from=first", *UNTRACKED, "trainer.max_epochs=2", cwd=cwd), final)
+    before = torch.load(final / "best.ckpt", weights_only=True)["state_dict"]
+    trained(run("train", "from=first", *UNTRACKED, "trainer.max_epochs=2", "seed=9", cwd=cwd), final)
+    after = torch.load(final / "best.ckpt", weights_only=True)["state_dict"]
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+# MLflow.
+
+
+@pytest.mark.slow
+def test_a_final_training_is_a_run_linked_to_where_it_comes_from(searched: Searched, cwd: Path, final: Path) -> None:
+    ended = run("train", "from=first", "train.name=final", cwd=cwd)
+    trained(ended, final)
+    found = final_run(cwd)
+    best = summary(searched.study)["best_trial"]
+    searches = [run for run in Runs.at(cwd / "mlruns").parents if run.data.tags["kind"] == "search"]
+    tags = found.data.tags
+    assert (found.info.status, found.info.run_name, tags["stage"], tags["study"]) == (
+        "FINISHED",
+        "final",
+        "train",
+        "first",
+    )
+    assert [tags["search_run"]] == [run.info.run_id for run in searches]
+    assert tags["trial_run"] == Runs.at(cwd / "mlruns").child(best).info.run_id
+    assert (tags["trial_number"], tags["trained_on"], tags["seed"]) == (str(best), "train", "0")
+    assert tags["family"] == best_config(searched)["optimizer"]["name"]
+    assert all(f"runs/{tags[key]})" in tags["mlflow.note.content"] for key in ("search_run", "trial_run"))
+    assert found.data.params["optimizer.name"] == tags["family"]
+    assert {metric: found.data.metrics[metric] for metric in ("test/loss", "test/accuracy")} == summary(final)["test"]
+    assert found.data.metrics["cost/parameters"] == summary(final)["cost"]["cost/parameters"]
+    assert plain_yaml(final / "config.yaml")["train"]["name"] == "final"
+    told = yaml.safe_load(Runs.at(cwd / "mlruns").artifact(found, "config.yaml"))
+    assert told["model"] == best_config(searched)["model"]
+    assert json.loads(Runs.at(cwd / "mlruns").artifact(found, "summary.json")) == summary(final)
+    assert "browse:              mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db" in ended.out
+    assert {path.name for path in cwd.iterdir()} == {"mlruns"}
+    assert {path.name for path in (cwd / "mlruns").iterdir() if not path.name.startswith("mlflow.db-")} == {
+        *("studies", "trained", "artifacts", "mlflow.db", "mlflow.lock")
+    }
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_numbers_of_the_trial(searched: Searched, cwd: Path, final: Path) -> None:
+    trained(run("train", "from=first", "train.name=final", cwd=cwd), final)
+    backend = JournalFileBackend(str(searched.study / "study.journal"))
+    study = optuna.load_study(study_name="first", storage=JournalStorage(backend))
+    curves = study.trials[summary(searched.study)["best_trial"]].user_attrs["curves"]
+    found = final_run(cwd)
+    assert {name: curve(found, cwd, name) for name in curves} == curves
+
+
+@pytest.mark.slow
+def test_the_registered_model_answers_raw_features_with_probabilities(
+    cwd: Path, final: Path, recorded: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    ended = run("train", "from=first", "train.name=final", "train.register=digits", cwd=cwd)
+    trained(ended, final)
+    assert summary(final)["model"] == "models:/digits/1"
+    assert "model:               models:/digits/1" in ended.out
+    network, preprocess = recorded[-1].module.network.eval(), recorded[-1].data.split.preprocess
+    features = load_digits().data[:20].astype(numpy.float32)
+    with torch.no_grad():
+        right = torch.softmax(network(preprocess(torch.from_numpy(features))), dim=1)
+
+    monkeypatch.chdir(cwd / "mlruns")
+    mlflow.set_tracking_uri(f"sqlite:///{cwd}/mlruns/mlflow.db")
+    try:
+        model = mlflow.pytorch.load_model("models:/digits/1")
+        served = mlflow.pyfunc.load_model("models:/digits/1")
+        info = mlflow.models.get_model_info("models:/digits/1")
+        version = mlflow.MlflowClient().get_model_version("digits", "1")
+    finally:
+        mlflow.set_tracking_uri(None)
+    with torch.no_grad():
+        torch.testing.assert_close(model(torch.from_numpy(features)), right)
+    numpy.testing.assert_allclose(served.predict(features), right.numpy(), rtol=1e-5, atol=1e-6)
+    assert version.run_id == final_run(cwd).info.run_id
+    assert info.signature.inputs.inputs[0].shape == (-1, 64)
+    assert info.signature.outputs.inputs[0].shape == (-1, 10)
+    example = json.loads((Path(model_files(cwd)) / "serving_input_example.json").read_text())
+    assert numpy.array(example["inputs"]).shape[1:] == (64,)
+
+
+def model_files(cwd: Path) -> Path:
+    (folder,) = {path.parent for path in (cwd / "mlruns" / "artifacts").rglob("MLmodel")}
+    return folder
+
+
+@pytest.mark.slow
+def test_a_model_need_not_be_registered_and_is_registered_as_often_as_wanted(cwd: Path, final: Path) -> None:
+    trained(run("train", "from=first", "train.name=final", "train.register=null", cwd=cwd), final)
+    assert summary(final)["model"].startswith("models:/m-")
+    for version in (1, 2):
+        trained(run("train", "from=first", "train.name=final", cwd=cwd), final)
+        assert summary(final)["model"] == f"models:/autotune/{version}"
+
+
+@pytest.mark.slow
+def test_mlflow_is_written_to_where_the_environment_says(cwd: Path, final: Path) -> None:
+    (cwd / "mlruns" / "mlflow.db").rename(cwd / "mlflow.db")
+    ended = run("train", "from=first", "train.name=final", cwd=cwd, MLFLOW_TRACKING_URI="sqlite:///mlflow.db")
+    trained(ended, final)
+    assert not (cwd / "mlruns" / "mlflow.db").exists()
+    assert "train" in [run.data.tags["kind"] for run in Runs.at(cwd).parents]
+
+
+# Ends that are none.
+
+
+@pytest.mark.slow
+def test_a_metric_that_nothing_logs(cwd: Path) -> None:
+    before = files(cwd)
+    typed = ["objective.metric=val/acuracy", "objective.direction=maximize", "train.name=final"]
+    ended = run("train", "from=first", *typed, cwd=cwd)
+    assert ended.code == 2
+    assert ended.err == (
+        "error: objective.metric: val/acuracy is not logged; logged are lr, train/loss, val/accuracy, val/loss; "
+        "name one of those\n"
+    )
+    assert final_run(cwd).info.status == "FAILED"
+    assert {path for path in files(cwd) - before if "artifacts" not in path and "mlflow.db-" not in path} == set()
+
+
+@pytest.mark.slow
+def test_what_cannot_work_is_refused(cwd: Path) -> None:
+    before = files(cwd)
+    ended = run("train", "from=first", "data.batch_size=5000", cwd=cwd)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: train: this configuration cannot work: data.batch_size=5000 is larger than")
+    assert files(cwd) == before
+
+
+def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
+    ended = run("train", "trainer.accelerator=cpu", "tracking.uri=nosuchdb://x", cwd=tmp_path)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: tracking.uri: nosuchdb://x cannot be opened")
+    assert files(tmp_path) == set()
+
+
+@pytest.mark.slow
+def test_the_users_code_that_raises(cwd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from autotune.models.mlp import MLP
+
+    def broken(*_: Any) -> None:
+        raise LookupError("the user's own mistake")
+
+    monkeypatch.setattr(MLP, "forward", broken)
+    ended = run("train", "from=first", "train.name=final", cwd=cwd)
+    assert ended.code == 1
+    assert ended.err.splitlines()[-1] == "LookupError: the user's own mistake"
+    assert f'{__name__.rpartition(".")[2]}.py", line ' in ended.err
+    assert final_run(cwd).info.status == "FAILED"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_training_keeps_what_it_has(
+    number: signal.Signals, code: int, cwd: Path, final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autotune.registry import FinalRun
+
+    log = FinalRun.log
+
+    def interrupt(run: FinalRun, metrics: Mapping[str, float], step: int) -> None:
+        log(run, metrics, step)
+        if step == 2:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(FinalRun, "log", interrupt)
+    handlers = [signal.getsignal(each) for each in signal.valid_signals()]
+    ended = run("train", "from=first", "train.name=final", "trainer.max_epochs=5", cwd=cwd)
+    assert (ended.code, ended.err) == (code, "")
+    assert "epoch 3/5" not in ended.out
+    assert {path.name for path in final.iterdir()} == TRAINED_FILES - {"summary.json"}
+    assert final_run(cwd).info.status == "KILLED"
+    assert len(curve(final_run(cwd), cwd, "val/loss")) == 2
+    assert [signal.getsignal(each) for each in signal.valid_signals()] == handlers
+
+
+# The user's own.
+
+
+@pytest.mark.slow
+def test_the_users_own_module_is_searched_trained_tested_and_served(
+    cwd: Path, final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    write_users_own(cwd)
+    monkeypatch.syspath_prepend(str(cwd))
+    small = ["trainer.accelerator=cpu", "trainer.max_epochs=2", "budget.trials=2", "study.name=mine"]
+    ended = run("search", *USERS_ARGUMENTS, *small, "schedule=cosine", "tracking=none", cwd=cwd)
+    assert (ended.code, ended.err) == (0, "")
+    trained(run("train", "from=mine", "train.name=final", "train.register=own", cwd=cwd), final)
+    best = plain_yaml(cwd / "mlruns" / "studies" / "mine" / "best.yaml")
+    found = summary(final)
+    assert found["val_acc"] == best["origin"]["value"]
+    assert 0 <= found["test"]["test_acc"] <= 1
+    assert found["model"] == "models:/own/1"
+    mlflow.set_tracking_uri(f"sqlite:///{cwd}/mlruns/mlflow.db")
+    try:
+        answers = mlflow.pyfunc.load_model("models:/own/1").predict(numpy.zeros((5, 4), numpy.float32))
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert answers.shape == (5, 2)
