@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -92,8 +93,9 @@ class CostMeter(Callback):
             found["cost/samples_per_second"] = (self._samples or self._counted) / seconds
         features = self._batch[0] if isinstance(self._batch, tuple | list) else self._batch
         if isinstance(features, Tensor) and _has_forward(module):
-            found["cost/latency_batch_seconds"] = latency(module, features[:batch_size])
-            found["cost/latency_sample_seconds"] = latency(module, features[:1])
+            with _on(module, features.device), suppress(TypeError):  # raised where forward takes more than features
+                found["cost/latency_batch_seconds"] = latency(module, features[:batch_size])
+                found["cost/latency_sample_seconds"] = latency(module, features[:1])
         return found
 
 
@@ -143,16 +145,29 @@ def latency(module: nn.Module, features: Tensor) -> float:
     wait: Callable[[], None] = torch.cuda.synchronize if features.device.type == "cuda" else lambda: None
     seconds: list[float] = []
     until = time.perf_counter() + LATENCY_SECONDS
-    with torch.no_grad():
-        module(features)
-        wait()
-        while len(seconds) < 2 or (len(seconds) < 10 and time.perf_counter() < until):
-            started = time.perf_counter()
+    try:
+        with torch.no_grad():
             module(features)
             wait()
-            seconds.append(time.perf_counter() - started)
-    module.train(was_training)
+            while len(seconds) < 2 or (len(seconds) < 10 and time.perf_counter() < until):
+                started = time.perf_counter()
+                module(features)
+                wait()
+                seconds.append(time.perf_counter() - started)
+    finally:
+        module.train(was_training)
     return median(seconds)
+
+
+@contextmanager
+def _on(module: LightningModule, device: torch.device) -> Iterator[None]:
+    """Within it the module is where it was trained; at the end of a training Lightning moves it to the CPU."""
+    home = module.device
+    module.to(device)
+    try:
+        yield
+    finally:
+        module.to(home)
 
 
 def _has_forward(module: LightningModule) -> bool:

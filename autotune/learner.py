@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from autotune.data.batches import Batch
 from autotune.optim.learning_rate import LearningRate
 from autotune.optim.schedules import Schedule
+from autotune.optim.update import Update
 from autotune.task import Task
 
 MakeOptimizer = Callable[[Iterator[nn.Parameter]], Optimizer]
@@ -32,10 +35,9 @@ class Learner(LightningModule):
         task: Its loss and metrics.
         make_optimizer: Given the parameters.
         schedule: Of the learning rate.
-        updates_per_epoch: Batches an epoch.
+        updates_per_epoch: Updates an epoch.
         epochs: Epochs of the whole training, which the schedule is laid out for.
-        clip: Gradients are clipped to this before an update; None leaves them as they are.
-        clip_by: ``norm`` or ``value``, of all parameters together or of each number.
+        update: What an update does besides the optimizer's step.
     """
 
     def __init__(
@@ -46,8 +48,7 @@ class Learner(LightningModule):
         schedule: Schedule,
         updates_per_epoch: int,
         epochs: int,
-        clip: float | None = None,
-        clip_by: str = "norm",
+        update: Update | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -60,12 +61,20 @@ class Learner(LightningModule):
         self._schedule = schedule
         self._updates_per_epoch = updates_per_epoch
         self._epochs = epochs
-        self._clip = clip
-        self._clip_by = clip_by
+        self._update = update or Update()
+        self._averaged = None
+        if self._update.average is not None:
+            average = get_ema_multi_avg_fn(self._update.average)  # type: ignore[no-untyped-call]
+            self._averaged = AveragedModel(network, multi_avg_fn=average)
+
+    @property
+    def judged_network(self) -> nn.Module:
+        """What is judged, kept and served: the network, or the average of its weights."""
+        return self.network if self._averaged is None else self._averaged.module
 
     def forward(self, features: Tensor) -> Tensor:
-        """The network's outputs."""
-        outputs: Tensor = self.network(features)
+        """The judged network's outputs."""
+        outputs: Tensor = self.judged_network(features)
         return outputs
 
     def configure_optimizers(self) -> Optimizer:
@@ -82,53 +91,105 @@ class Learner(LightningModule):
         """
         # Lightning's wrapper of the optimizer is needed to scale gradients of half precision, and for an epoch's last
         # update, so that the Trainer counts a step. All others are spared its way through the Trainer.
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         wrapped: Any = self.optimizers()
-        optimizer: Any = wrapped if scaled else self.optimizers(use_pl_optimizer=False)
-        backward = self.manual_backward if scaled else Tensor.backward
+        optimizer: Any = wrapped if self._is_scaled else self.optimizers(use_pl_optimizer=False)
         total = torch.zeros((), device=self.device)
-        samples = 0
-        for number, (features, target) in enumerate(batches, start=1):
+        mass: float | Tensor = 0.0
+        for number, pieces in enumerate(self._update.groups(batches), start=1):
             if self.stop_requested():
                 raise Interrupted
-            loss = self.task.loss(self.network(features), target)
             optimizer.zero_grad()
-            backward(loss)
-            if self._clip is not None:
-                self.clip_gradients(optimizer, self._clip, self._clip_by)
+            loss, weight = self._backward(pieces)
+            if self._update.clip is not None and not self._is_scaled:
+                self.clip_gradients(optimizer, self._update.clip, self._update.clip_by)
             self._rate.before_update()
+            if self._update.decay:
+                self._update.decays(optimizer)
             (wrapped if number == self._updates_per_epoch else optimizer).step()
-            total += loss.detach() * len(target)
-            samples += len(target)
-        mean = total / samples
+            if self._averaged is not None:
+                self._averaged.update_parameters(self.network)
+            total += loss * weight
+            mass += weight
+        mean = total / mass
         self._rate.after_epoch(mean.item())
-        self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=samples)
+        self._note("train/loss", mean)
+
+    def _backward(self, pieces: list[Batch]) -> tuple[Tensor, float | Tensor]:
+        """The gradient of the pieces' mean loss, left in the parameters; returns that loss and what it weighs."""
+        backward = self.manual_backward if self._is_scaled else Tensor.backward
+        weights = [self.task.mass(target) for _, target in pieces]
+        if len(pieces) == 1:
+            features, target = pieces[0]
+            loss = self.task.loss(self.network(features), target)
+            backward(loss)
+            return loss.detach(), weights[0]
+        whole = sum(weights)
+        mean = torch.zeros((), device=self.device)
+        for (features, target), weight in zip(pieces, weights, strict=True):
+            loss = self.task.loss(self.network(features), target) * (weight / whole)
+            backward(loss)
+            mean += loss.detach()
+        return mean, whole
+
+    @property
+    def _is_scaled(self) -> bool:
+        return getattr(self.trainer.precision_plugin, "scaler", None) is not None
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip scaled gradients, which are unscaled only now."""
+        if self._is_scaled and self._update.clip is not None:
+            self.clip_gradients(optimizer, self._update.clip, self._update.clip_by)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Judge one batch."""
-        self._judge("val", batch)
+        self._judge(batch)
 
     def test_step(self, batch: Batch, index: int) -> None:
         """Judge one batch of the test part."""
-        self._judge("test", batch)
+        self._judge(batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to average."""
+        self._begin_judging()
+
+    def on_test_epoch_start(self) -> None:
+        """Begin to average."""
+        self._begin_judging()
 
     def on_validation_epoch_end(self) -> None:
-        """Log the part's metrics."""
-        self._log_metrics("val")
+        """Log the part's loss and metrics."""
+        self._end_judging("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the part's metrics."""
-        self._log_metrics("test")
+        """Log the part's loss and metrics."""
+        self._end_judging("test")
 
-    def _judge(self, part: str, batch: Batch) -> None:
+    def _begin_judging(self) -> None:
+        self._judged_loss = torch.zeros((), device=self.device)
+        self._judged = 0
+
+    def _judge(self, batch: Batch) -> None:
         features, target = batch
-        outputs = self.network(features)
-        self.log(f"{part}/loss", self.task.loss(outputs, target), on_epoch=True, batch_size=len(target))
+        outputs = self.judged_network(features)
+        self._judged_loss += self.task.judged_loss(outputs, target) * len(target)
+        self._judged += len(target)
         answer, truth = self.task.answer(outputs.float()), self.task.truth(target)
         for metric in self._metrics.values():
             metric.update(answer, truth)
 
-    def _log_metrics(self, part: str) -> None:
+    def _end_judging(self, part: str) -> None:
+        self._note(f"{part}/loss", self._judged_loss / self._judged)
         for name, metric in self._metrics.items():
-            self.log(f"{part}/{name}", metric.compute())
+            self._note(f"{part}/{name}", metric.compute())
             metric.reset()
+
+    def _note(self, name: str, value: Tensor) -> None:
+        """Log a value of the whole epoch.
+
+        Lightning's `log` can reduce over batches and processes, which takes longer than a small epoch. Where no logger
+        listens, what callbacks read is enough.
+        """
+        if self.trainer.loggers or self.trainer.state.fn != TrainerFn.FITTING:
+            self.log(name, value)
+        else:
+            self.trainer.callback_metrics[name] = value

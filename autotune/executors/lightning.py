@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from autotune.assembly import Assembly, assemble, refusal
+from autotune.assembly import Assembly, assemble, build_data, build_task, guessing, refusal
+from autotune.construct import accepts
 from autotune.cost import CostMeter
 from autotune.data.batches import ArrayData
-from autotune.errors import UserError
+from autotune.errors import UserError, nearest
 from autotune.learner import Interrupted, Learner
 from autotune.optim.learning_rate import LearningRate
 from autotune.optim.schedules import Schedule
-from autotune.trial import Desk, End, Epoch, Reason, Trial
+from autotune.trial import Chance, Desk, End, Epoch, Reason, Trial
 
 # A search has its own progress, checkpoints and logs.
 QUIET = {
@@ -33,6 +35,18 @@ class LightningExecutor:
     def refuses(self, config: Mapping[str, Any]) -> str | None:
         """Why a resolved config cannot work; None where it can."""
         return refusal(config)
+
+    def chance(self, config: Mapping[str, Any]) -> Chance | None:
+        """What guessing reaches on the data; None for the user's own LightningDataModule."""
+        data = build_data(config)
+        return guessing(build_task(config, data), data) if isinstance(data, ArrayData) else None
+
+    def rehearse(self, config: Mapping[str, Any]) -> None:
+        """Build what a resolved config says."""
+        assembly = assemble(config)
+        make_trainer(assembly, [])
+        if isinstance(assembly.module, Learner):
+            assembly.module.configure_optimizers()
 
     def run(self, desk: Desk) -> None:
         """Train trial after trial."""
@@ -109,7 +123,7 @@ def _train(desk: Desk, trial: Trial) -> End:
         meter, batch_size = cost_meter(assembly)
         if isinstance(assembly.module, Learner):
             assembly.module.stop_requested = lambda: desk.interrupted
-        trainer = Trainer(**{**QUIET, **assembly.trainer, "callbacks": callbacks(assembly, [meter, reporter])})
+        trainer = make_trainer(assembly, [meter, reporter])
         trainer.fit(assembly.module, datamodule=assembly.data)
         return End(trial.number, reporter.reason, meter.cost(assembly.module, batch_size))
     except Interrupted:
@@ -131,6 +145,29 @@ def measured(trainer: Trainer) -> dict[str, float]:
     if trainer.optimizers:
         metrics["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
     return metrics
+
+
+def make_trainer(assembly: Assembly, ours: list[Callback], **more: Any) -> Trainer:
+    """The Trainer of an assembly.
+
+    Args:
+        assembly: What it trains.
+        ours: Callbacks that come after the user's and the schedule's.
+        more: Arguments that go before the config's.
+
+    Raises:
+        UserError: Lightning does not take such arguments.
+    """
+    arguments = {**QUIET, **assembly.trainer, **more, "callbacks": callbacks(assembly, ours)}
+    names, takes_any = accepts(Trainer)
+    for name in arguments:
+        if name not in names and not takes_any:
+            raise UserError(f"trainer.{name}", f"Lightning's Trainer takes no argument {name}", nearest(name, names))
+    try:
+        return Trainer(**arguments)
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        said = " ".join(str(error).split())
+        raise UserError("trainer", f"Lightning's Trainer refuses it ({said})", "see its documentation") from error
 
 
 def callbacks(assembly: Assembly, ours: list[Callback]) -> list[Callback]:

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from autotune.executors.lightning import LightningExecutor, out_of_memory
+from autotune.trial import Epoch, Executor, Reason
+
+from ..fakes import FakeDesk, resolved
+from ..test_assembly import OWN, OWN_DATA, OWN_MODULE
+from .contract import ExecutorContract
+
+HERE = "tests.executors.test_lightning"
+
+
+@pytest.fixture
+def executor() -> LightningExecutor:
+    return LightningExecutor()
+
+
+class TestLightningExecutor(ExecutorContract):
+    @pytest.fixture
+    def executor(self) -> Executor:
+        return LightningExecutor()
+
+
+# A user's own LightningModule on a LightningDataModule of 40 samples in batches of 8.
+
+
+class Mapped(LightningModule):
+    """Has no forward, answers a mapping, logs a name of its own, writes down the rates; its losses may be given."""
+
+    rates: list[float]
+
+    def __init__(self, losses: list[float] | None = None) -> None:
+        super().__init__()
+        self.layer = nn.Linear(10, 1)
+        self.losses = losses
+        Mapped.rates = []
+
+    def training_step(self, batch: Any, index: int) -> dict[str, Tensor]:
+        Mapped.rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        loss = ((self.layer(batch[0])[:, 0] - batch[1]) ** 2).mean()
+        if self.losses is not None:
+            loss = loss * 0 + self.losses[self.current_epoch]
+        return {"loss": loss}
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        self.log("quality", -((self.layer(batch[0])[:, 0] - batch[1]) ** 2).mean())
+
+
+def own(**changes: Any) -> dict[str, Any]:
+    return resolved(**{"model": OWN_MODULE, "data": OWN_DATA, "objective": {"metric": "val_loss"}, **changes})
+
+
+def mapped(schedule: dict[str, Any], losses: list[float] | None = None, **trainer: Any) -> dict[str, Any]:
+    model = {"_target_": f"{HERE}.Mapped", "losses": losses}
+    return own(model=model, schedule=schedule, trainer=trainer)
+
+
+@pytest.mark.parametrize(
+    "config", [own(), own(optimizer=OWN, schedule=OWN)], ids=["autotune's optimizer", "its own optimizer"]
+)
+def test_a_user_s_lightning_module_is_trained_judged_and_costed(
+    executor: LightningExecutor, config: dict[str, Any]
+) -> None:
+    desk = FakeDesk([config], judge=lambda epoch: Reason.PRUNED if epoch.epoch == 1 else None)
+    executor.run(desk)
+    assert [epoch.epoch for epoch in desk.epochs] == [0, 1]
+    assert all(set(epoch.metrics) == {"train_loss", "val_loss", "lr"} for epoch in desk.epochs)
+    assert desk.epochs[1].metrics["val_loss"] < desk.epochs[0].metrics["val_loss"]
+    assert desk.epochs[0].metrics["lr"] == (0.25 if config["optimizer"] == OWN else 0.1)
+    end = desk.end_of(0)
+    assert end.reason == Reason.PRUNED
+    assert end.cost["cost/parameters"] == 11
+    assert end.cost["cost/samples_per_second"] * end.cost["cost/epoch_seconds"] == pytest.approx(40)
+    assert {"cost/latency_batch_seconds", "cost/latency_sample_seconds"} < set(end.cost)
+
+
+def test_a_user_s_lightning_module_measures_exactly_the_same_twice(executor: LightningExecutor) -> None:
+    desk = FakeDesk([own(), own(), own(seed=1)])
+    executor.run(desk)
+    first, second, other = ([epoch.metrics for epoch in desk.epochs_of(number)] for number in range(3))
+    assert first == second
+    assert first != other
+
+
+def test_a_user_s_lightning_module_trains_on_data_in_memory(executor: LightningExecutor) -> None:
+    desk = FakeDesk([own(data={"_target_": "autotune.data.seed_mlp.SeedMLP", "batch_size": 16})])
+    executor.run(desk)
+    assert desk.end_of(0).reason == Reason.COMPLETED
+    assert len(desk.epochs) == 3
+
+
+def test_a_user_s_lightning_module_is_interrupted_between_batches(executor: LightningExecutor) -> None:
+    desk = FakeDesk([mapped({"_target_": "autotune.optim.schedules.Constant"})], interrupted=lambda asked: asked >= 2)
+    executor.run(desk)
+    assert desk.epochs == []
+    assert desk.end_of(0).reason == Reason.INTERRUPTED
+    assert len(Mapped.rates) == 3
+
+
+def test_a_module_without_forward_is_costed_without_latency(executor: LightningExecutor) -> None:
+    desk = FakeDesk([mapped({"_target_": "autotune.optim.schedules.Constant"})])
+    executor.run(desk)
+    assert set(desk.epochs[0].metrics) == {"quality", "lr"}
+    assert set(desk.end_of(0).cost) == {
+        "cost/parameters",
+        "cost/model_bytes",
+        "cost/peak_memory_bytes",
+        "cost/epoch_seconds",
+        "cost/samples_per_second",
+    }
+
+
+def test_a_schedule_sets_the_rates_of_a_user_s_module_batch_by_batch(executor: LightningExecutor) -> None:
+    executor.run(FakeDesk([mapped({"_target_": "autotune.optim.schedules.Exponential", "decay": 0.5})]))
+    assert Mapped.rates == pytest.approx([0.1] * 5 + [0.05] * 5 + [0.025] * 5)
+
+
+def test_with_accumulated_gradients_the_rate_changes_from_update_to_update(executor: LightningExecutor) -> None:
+    # Five batches are two updates of two and one of one: three an epoch, six in all.
+    cosine = {"_target_": "autotune.optim.schedules.Cosine"}
+    executor.run(FakeDesk([mapped(cosine, max_epochs=2, accumulate_grad_batches=2)]))
+    updates = [0, 0, 1, 1, 2, 3, 3, 4, 4, 5]
+    cosines = [1.0, 0.9330127, 0.75, 0.5, 0.25, 0.0669873]  # (1 + cos(k pi / 6)) / 2
+    assert Mapped.rates == pytest.approx([0.1 * cosines[update] for update in updates])
+
+
+def test_the_dynamic_rate_hears_the_training_losses_of_a_user_s_module(executor: LightningExecutor) -> None:
+    # The falls are 2, 1 and 0, so smooth is 0, 1/2 and 1 in the epochs after, the rate 0.1 / (1 + smooth).
+    dynamic = {"_target_": "autotune.optim.schedules.Dynamic", "decay": 1.0, "memory": 0.0}
+    executor.run(FakeDesk([mapped(dynamic, losses=[4.0, 2.0, 1.0, 1.0, 1.0], max_epochs=5)]))
+    assert Mapped.rates == pytest.approx([0.1] * 15 + [0.1 / 1.5] * 5 + [0.05] * 5)
+
+
+# The Trainer is told what the config says.
+
+
+def test_a_callback_of_the_user_s_may_end_a_training(executor: LightningExecutor) -> None:
+    stopping = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "val/loss", "patience": 1}
+    rising = {"optimizer": {"lr": 1e-12}}
+    desk = FakeDesk([resolved(**rising, trainer={"max_epochs": 50, "callbacks": [{**stopping, "min_delta": 1.0}]})])
+    executor.run(desk)
+    assert [epoch.epoch for epoch in desk.epochs] == [0, 1]
+    assert desk.end_of(0).reason == Reason.COMPLETED
+
+
+def test_turning_checkpoints_off_changes_nothing(executor: LightningExecutor) -> None:
+    desk = FakeDesk([resolved(trainer={"enable_checkpointing": False})])
+    executor.run(desk)
+    assert len(desk.epochs) == 3
+
+
+def test_nothing_is_written(executor: LightningExecutor, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    executor.run(FakeDesk([resolved(), own()]))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def _interrupts() -> Iterator[None]:
+    """Lightning leaves SIGINT ignored after a Ctrl-C; whoever listened before listens again."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interrupts")
+def test_a_ctrl_c_stays_one(executor: LightningExecutor) -> None:
+    def judge(_: Epoch) -> None:
+        raise KeyboardInterrupt
+
+    desk = FakeDesk([resolved()], judge=judge)
+    with pytest.raises(KeyboardInterrupt):
+        executor.run(desk)
+    assert desk.ends == []
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("the user's queue is out of memory"), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(error: BaseException, expected: bool) -> None:
+    assert out_of_memory(error) is expected
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("config", [resolved(), own()], ids=["shipped", "a user's own"])
+def test_on_a_gpu_a_trial_is_trained_and_costed(executor: LightningExecutor, config: dict[str, Any]) -> None:
+    desk = FakeDesk([{**config, "trainer": {**config["trainer"], "accelerator": "gpu"}}])
+    executor.run(desk)
+    assert desk.end_of(0).reason == Reason.COMPLETED
+    assert desk.end_of(0).cost["cost/latency_sample_seconds"] > 0
