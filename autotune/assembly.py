@@ -9,19 +9,35 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import nn
 from torch.optim import Optimizer
 
-from autotune.construct import OWN_KEYS, construct
+from autotune.construct import OWN_KEYS, accepts, build_nested, construct, target
 from autotune.data.batches import ArrayData, batch_lengths
 from autotune.data.source import Source
 from autotune.errors import UserError
 from autotune.learner import Learner
-from autotune.optim.schedules import Schedule
-from autotune.task import Task
+from autotune.optim.schedules import Schedule, Warmup
+from autotune.optim.update import Update
+from autotune.task import Task, weights_of
+from autotune.trial import Chance
 
-# What the Trainer cannot do under manual optimization, so `Learner` does it.
-LEARNERS_OWN = ("gradient_clip_val", "gradient_clip_algorithm")
+# What the Trainer is not given: epochs are reported through a Checkpoint, which it refuses beside
+# enable_checkpointing=false.
+NOT_GIVEN = (*OWN_KEYS, "enable_checkpointing")
+
+# What `Learner` does itself: the Trainer either does not know it or cannot do it under manual optimization.
+LEARNERS_OWN = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "ema")
+
+# Arguments of the Trainer that count batches or skip validations, which a `Learner`'s epochs know nothing of.
+NOT_FOR_EPOCHS = (
+    *("limit_train_batches", "overfit_batches", "fast_dev_run", "max_steps", "min_steps", "min_epochs"),
+    *("val_check_interval", "check_val_every_n_epoch"),
+)
+
+# Keys of an optimizer's section that are no arguments of it: they say how an update is made.
+OF_THE_UPDATE = ("micro_batch", "decoupled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +66,32 @@ def assemble(config: Mapping[str, Any], on: str = "train") -> Assembly:
     data = build_data(config, on)
     seed_everything(config["seed"], verbose=False)
     model = build_model(config, data)
-    trainer = {key: value for key, value in config["trainer"].items() if key not in OWN_KEYS}
+    trainer = {
+        key: build_nested(f"trainer.{key}", value) for key, value in config["trainer"].items() if key not in NOT_GIVEN
+    }
     if isinstance(model, LightningModule):
-        return Assembly(model, data, _take_over(model, config), trainer)
+        if isinstance(data, ArrayData):
+            data.whole_epochs = False
+        return Assembly(model, data, _take_over(model, config), _with_average(trainer))
     if not isinstance(data, ArrayData):
         raise UserError(
             "model._target_",
             f"{config['model']['_target_']} is a plain nn.Module, and a LightningDataModule says no task",
             "give a LightningModule, or data that autotune holds in memory",
         )
+    for key in NOT_FOR_EPOCHS:
+        if key in trainer:
+            problem = f"{trainer[key]} is not for an nn.Module, whose epochs autotune trains whole"
+            raise UserError(f"trainer.{key}", problem, "leave it out")
+    update = build_update(config["optimizer"], trainer)
     learner = Learner(
         model,
         build_task(config, data),
         partial(build_optimizer, config["optimizer"]),
         build_schedule(config["schedule"]),
-        data.updates_per_epoch,
+        -(-data.updates_per_epoch // update.accumulate),
         trainer["max_epochs"],
-        trainer.get("gradient_clip_val"),
-        trainer.get("gradient_clip_algorithm") or "norm",
+        update,
     )
     return Assembly(learner, data, None, {key: value for key, value in trainer.items() if key not in LEARNERS_OWN})
 
@@ -88,28 +112,80 @@ def build_data(config: Mapping[str, Any], on: str = "train") -> LightningDataMod
             raise UserError("train.on", f"{on} needs data that autotune holds in memory", "give train.on=train")
         return made
     kinds = "autotune.data.source.Source or a LightningDataModule"
-    raise UserError("data._target_", f"{config['data']['_target_']} makes no data", f"name a {kinds}")
+    raise UserError("data._target_", f"{config['data']['_target_']} makes no data", f"name an {kinds}")
 
 
 def build_model(config: Mapping[str, Any], data: LightningDataModule) -> nn.Module:
-    """The section ``model``; arguments ``input_shape`` and ``outputs`` come from the data where it knows them.
+    """The section ``model``; ``input_shape``, ``outputs`` and ``cardinalities`` come from the data where it knows them.
 
     Raises:
-        UserError: It is no nn.Module.
+        UserError: It is no nn.Module, or cannot take the data's categories.
     """
     given: dict[str, Any] = {}
     if isinstance(data, ArrayData):
-        given = {"input_shape": tuple(data.split.train.features.shape[1:]), "outputs": data.split.outputs}
+        split = data.split
+        given = {"input_shape": split.input_shape, "outputs": split.outputs, "cardinalities": split.cardinalities}
+        if split.cardinalities and "cardinalities" not in accepts(target("model", config["model"]))[0]:
+            problem = f"{config['model']['_target_']} takes no categories, and {len(split.cardinalities)} columns are"
+            raise UserError("model", problem, "give model=tabular or model=mlp, or leave them out by data.drop=[...]")
     model = construct("model", config["model"], **given)
     if not isinstance(model, nn.Module):
-        target = config["model"]["_target_"]
-        raise UserError("model._target_", f"{target} makes no model", "name an nn.Module or a LightningModule")
+        problem = f"{config['model']['_target_']} makes no model"
+        raise UserError("model._target_", problem, "name an nn.Module or a LightningModule")
     return model
 
 
 def build_task(config: Mapping[str, Any], data: ArrayData) -> Task:
-    """The task of data in memory."""
-    return Task(data.source.task, data.split.outputs, data.split.target_scale, config["objective"]["metric"])
+    """The task of data in memory, with what the section ``task`` says of its loss and metrics."""
+    section = config.get("task") or {}
+    kind, split = data.split.task, data.split
+    return Task(
+        kind,
+        split.outputs,
+        split.target_scale,
+        config["objective"]["metric"],
+        tuple(section.get("metrics") or ()),
+        section.get("regression_loss") or "mse",
+        section.get("label_smoothing") or 0.0,
+        weights_of(section.get("class_weights"), kind, split.outputs, split.train.target),
+    )
+
+
+def guessing(task: Task, data: ArrayData) -> Chance:
+    """What the most frequent class, or the mean, of the training targets reaches on the validation part."""
+    train, val = data.split.train.target, data.split.val.target
+    if task.kind == "regression":
+        squares = val.double() ** 2  # standardised, so the mean is 0
+        rmse = float(squares.mean().sqrt())
+        error = float(squares.std() / len(val) ** 0.5 / (2 * rmse)) if rmse > 0 and len(val) > 1 else 0.0
+        scale = task.target_scale[1]
+        return Chance("val/rmse", rmse * scale, len(val), error * scale)
+    if task.kind == "multilabel":
+        right = val == (train.mean(dim=0) > 0.5).to(val)
+    else:
+        right = val.long() == train.long().mode().values
+    return Chance("val/accuracy", float(right.double().mean()), right.numel())
+
+
+def build_update(optimizer: Mapping[str, Any], trainer: Mapping[str, Any]) -> Update:
+    """What the sections ``optimizer`` and ``trainer`` say of an update.
+
+    Raises:
+        UserError: It cannot be.
+    """
+    accumulate = trainer.get("accumulate_grad_batches") or 1
+    if not isinstance(accumulate, int) or accumulate < 1:
+        raise UserError(
+            "trainer.accumulate_grad_batches", f"{accumulate} are no batches", "give a whole number above 0"
+        )
+    return Update(
+        trainer.get("gradient_clip_val"),
+        trainer.get("gradient_clip_algorithm") or "norm",
+        accumulate,
+        optimizer.get("micro_batch"),
+        optimizer.get("weight_decay", 0.0) if optimizer.get("decoupled") else 0.0,
+        trainer.get("ema"),
+    )
 
 
 def build_optimizer(section: Mapping[str, Any], parameters: Iterator[nn.Parameter]) -> Optimizer:
@@ -123,14 +199,17 @@ def build_optimizer(section: Mapping[str, Any], parameters: Iterator[nn.Paramete
         raise UserError(
             "optimizer", f"{section.get('name')} {own}, and this is an nn.Module", "name one: optimizer=adam"
         )
-    made = construct("optimizer", section, parameters)
+    arguments = {key: value for key, value in section.items() if key not in OF_THE_UPDATE}
+    if section.get("decoupled"):
+        arguments["weight_decay"] = 0.0  # the update decays the weights itself
+    made = construct("optimizer", arguments, parameters)
     if not isinstance(made, Optimizer):
         raise UserError("optimizer._target_", f"{section['_target_']} makes no optimizer", "name one of torch.optim")
     return made
 
 
 def build_schedule(section: Mapping[str, Any]) -> Schedule:
-    """The section ``schedule``.
+    """The section ``schedule``, behind a warm-up where its ``warmup`` is above 0.
 
     Raises:
         UserError: It is none.
@@ -138,13 +217,15 @@ def build_schedule(section: Mapping[str, Any]) -> Schedule:
     if "_target_" not in section:
         own = "leaves the rate to the module"
         raise UserError(
-            "schedule", f"{section.get('name')} {own}, and autotune's optimizer is used", "schedule=constant"
+            "schedule", f"{section.get('name')} {own}, and autotune's optimizer is used", "give schedule=constant"
         )
-    made = construct("schedule", section)
+    rest = dict(section)
+    warmup = 0.0 if "warmup" in accepts(target("schedule", section))[0] else rest.pop("warmup", 0.0)
+    made = construct("schedule", rest)
     if not isinstance(made, Schedule):
         remedy = "name one of autotune.optim.schedules"
         raise UserError("schedule._target_", f"{section['_target_']} makes no schedule", remedy)
-    return made
+    return made if warmup == 0 else Warmup(made, warmup)
 
 
 def _take_over(module: LightningModule, config: Mapping[str, Any]) -> Schedule | None:
@@ -154,24 +235,41 @@ def _take_over(module: LightningModule, config: Mapping[str, Any]) -> Schedule |
             what = f"{config['schedule'].get('name')} does not go with optimizer=own"
             raise UserError("schedule", what, "give schedule=own, or an optimizer")
         return None
+    for key in OF_THE_UPDATE:
+        if config["optimizer"].get(key):
+            problem = f"{config['optimizer'][key]} is for an nn.Module, whose updates autotune makes"
+            raise UserError(f"optimizer.{key}", problem, "leave it out with a LightningModule")
     optimizer = partial(build_optimizer, config["optimizer"])
     module.configure_optimizers = lambda: optimizer(module.parameters())  # type: ignore[method-assign]
     return build_schedule(config["schedule"])
 
 
-def refusal(config: Mapping[str, Any]) -> str | None:
+def _with_average(trainer: dict[str, Any]) -> dict[str, Any]:
+    """The Trainer's arguments for the user's own module, whose weights Lightning averages where that is asked for."""
+    decay = trainer.get("ema")
+    rest = {key: value for key, value in trainer.items() if key != "ema"}
+    if decay is None:
+        return rest
+    theirs = rest.get("callbacks") or []
+    average = EMAWeightAveraging(decay=decay)
+    return {**rest, "callbacks": [*(theirs if isinstance(theirs, list) else [theirs]), average]}
+
+
+def refusal(config: Mapping[str, Any], on: str = "train") -> str | None:
     """Why a resolved config cannot be trained, found without training it; None where it can.
 
     Raises:
         UserError: It cannot even be built.
     """
-    data = build_data(config)
+    data = build_data(config, on)
     if not isinstance(data, ArrayData):
         if config["data"].get("batch_size") == "full":
             return "data.batch_size=full needs data that autotune holds in memory"
         return None
     samples = len(data.split.train)
     batch_size = config["data"].get("batch_size")
+    if batch_size in (None, "full") and not data.in_memory:
+        return "data.batch_size=full needs data in memory, and this is larger than data.in_memory_limit"
     if isinstance(batch_size, int) and batch_size > samples:
         return f"data.batch_size={batch_size} is larger than the training set of {samples}"
     smallest = batch_lengths(samples, data.batch_size)[-1]

@@ -13,20 +13,32 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
+from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
+from autotune import serving
+from autotune.assembly import Assembly
+from autotune.data.batches import ArrayData
+from autotune.data.fitting import TableEncoding
 from autotune.data.preprocess import Standardize
+from autotune.data.source import EXAMPLES
 from autotune.errors import UserError
+from autotune.learner import Learner
 from autotune.logs import hush_libraries
+from autotune.serving import TablePreprocess
 from autotune.task import Task
 from autotune.tracking import entries
 from autotune.tracking.store import Store
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.models.model import ModelInfo
+    from pandas import DataFrame
 
 _log = logging.getLogger(__name__)
+
+REQUIRED = ("mlflow", "torch", "numpy", "pandas")  # where the model is served; that of a table needs autotune too
 
 
 class Predictor(nn.Module):
@@ -36,10 +48,14 @@ class Predictor(nn.Module):
         preprocess: For raw features.
         network: Trained.
         task: Says what the outputs mean.
+        class_names: What each class is called, where they have names.
     """
 
-    def __init__(self, preprocess: Standardize, network: nn.Module, task: Task) -> None:
+    def __init__(
+        self, preprocess: Standardize, network: nn.Module, task: Task, class_names: Sequence[str] = ()
+    ) -> None:
         super().__init__()
+        self.class_names = tuple(class_names)
         self.preprocess = preprocess
         self.network = network
         self._task = task
@@ -47,6 +63,80 @@ class Predictor(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[n, ...] raw features -> probabilities [n, classes] or [n], or numbers in the target's own unit [n]."""
         return self._task.answer(self.network(self.preprocess(features)))
+
+
+class TablePredictor(nn.Module):
+    """From the encoded rows of a table to answers; `autotune.serving` encodes rows and names the answers.
+
+    Args:
+        preprocess: Goes beside it.
+        frame: A few rows as a user has them.
+        network: Trained.
+        task: Says what the outputs mean.
+    """
+
+    def __init__(self, preprocess: TablePreprocess, frame: DataFrame, network: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.table = preprocess
+        self.frame = frame
+        self.network = network
+        self._task = task
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[n, columns] encoded -> as `Predictor`."""
+        return self._task.answer(self.network(features))
+
+
+class Forward(nn.Module):
+    """The forward pass of the user's own module, and nothing else of it.
+
+    Args:
+        module: Trained.
+    """
+
+    def __init__(self, module: LightningModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, features: Tensor) -> Tensor:
+        """As the module answers."""
+        outputs: Tensor = self.module(features)
+        return outputs
+
+
+def servable(assembly: Assembly) -> tuple[nn.Module, Tensor] | None:
+    """What answers at prediction, in evaluation mode on the CPU, and an example of what it is given.
+
+    None where the user's own module has no forward pass from one tensor to another.
+    """
+    module, data = assembly.module.cpu().eval(), assembly.data
+    if isinstance(module, Learner) and isinstance(data, ArrayData):
+        split, network = data.split, module.judged_network
+        if isinstance(split.preprocess, Standardize):
+            return Predictor(split.preprocess, network, module.task, split.class_names).eval(), split.examples
+        table = table_preprocess(data)
+        if table is None or not isinstance(split.preprocess, TableEncoding):
+            return None
+        frame = split.preprocess.frame(split.examples)
+        return TablePredictor(table, frame, network, module.task).eval(), split.preprocess(split.examples)
+    if isinstance(data, ArrayData):
+        features = data.split.preprocess(data.split.examples)
+    else:
+        batch = next(iter(data.val_dataloader()))
+        features = batch[0] if isinstance(batch, tuple | list) else batch
+    if not isinstance(features, Tensor) or type(module).forward is LightningModule.forward:
+        return None
+    with torch.no_grad():
+        answers = module(features[:EXAMPLES])
+    return (Forward(module).eval(), features[:EXAMPLES]) if isinstance(answers, Tensor) else None
+
+
+def table_preprocess(data: LightningDataModule) -> TablePreprocess | None:
+    """How the rows of a table are encoded and what the answers are called; None where the data is no table."""
+    if not isinstance(data, ArrayData) or not isinstance(data.split.preprocess, TableEncoding):
+        return None
+    target = getattr(data.source, "target", "answer")
+    return TablePreprocess(data.split.preprocess.encoder, data.split.task, data.split.class_names or (str(target),))
 
 
 class FinalRun:
@@ -136,17 +226,22 @@ class FinalRun:
         if unexported is not None:
             _log.warning("the model cannot be exported (%s); it is pickled: load it where you trust it", unexported)
         mlflow.set_tracking_uri(self._store.uri)
-        info = Model.log(
-            artifact_path=None,
-            flavor=mlflow.pytorch,
-            name="model",
-            run_id=self.run_id,
-            pytorch_model=model,
-            serialization_format="pt2" if unexported is None else "pickle",
-            signature=infer_signature(rows, answers),
-            input_example=rows,
-            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in ("mlflow", "torch", "numpy")],
-        )
+        mlflow.set_experiment(experiment_id=self._experiment_id)  # where the model's files go, whatever its run says
+        network = {
+            "pytorch_model": model,
+            "serialization_format": "pt2" if unexported is None else "pickle",
+            "signature": infer_signature(rows, answers),
+            "input_example": rows,
+            "pip_requirements": [f"{name}=={version(name).partition('+')[0]}" for name in REQUIRED],
+        }
+        if isinstance(model, TablePredictor):
+            named = serving.signature_of(list(model.frame.columns), model.table.answers)
+            table = {"preprocess": model.table, "rows_signature": named, "rows_example": model.frame}
+            info = Model.log(None, serving, name="model", run_id=self.run_id, **table, **network)
+        else:
+            names = getattr(model, "class_names", ())
+            classes = {"metadata": {"class_names": list(names)}} if names else {}
+            info = Model.log(None, mlflow.pytorch, name="model", run_id=self.run_id, **classes, **network)
         return str(info.model_uri) if registered_as is None else self._register(info, registered_as)
 
     def _register(self, info: ModelInfo, name: str) -> str:
@@ -173,7 +268,9 @@ class FinalRun:
     def _links(self, origin: Mapping[str, Any]) -> dict[str, Run]:
         """The runs of the search and the trial that a config comes from, where they are here."""
         study = origin.get("study")
-        if study is None:
+        if (
+            study is None or "'" in f"{study}{origin.get('trial')}"
+        ):  # no search wrote that: it would end the query early
             return {}
         found = {}
         for kind, only in (
@@ -193,8 +290,9 @@ class FinalRun:
         for kind, run in links.items():
             link = f"#/experiments/{self._experiment_id}/runs/{run.info.run_id}"
             lines.append(f"From the {kind} [{run.info.run_name}]({link}).")
-        if origin.get("value") is not None:
-            lines.append(f"There it reached {origin['metric']} {origin['value']:.6g} in epoch {origin['best_epoch']}.")
+        value = origin.get("value")
+        if isinstance(value, int | float):
+            lines.append(f"There it reached {origin.get('metric')} {value:.6g} in epoch {origin.get('best_epoch')}.")
         return "\n\n".join(lines)
 
 
@@ -205,15 +303,22 @@ def config_of_run(run_id: str, home: str, uri: str | None = None) -> str:
         UserError: There is no such run, or it holds none.
     """
     store = Store(uri, Path(home))
+    unknown = UserError("from", f"no run {run_id} in {store.shown}", "give the id of a run there")
+    if not store.exists:
+        raise unknown
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     hush_libraries()
     client = MlflowClient(store.uri)
     try:
+        experiment = client.get_experiment(client.get_run(run_id).info.experiment_id)
+        client, _ = store.connect(experiment.name)  # follows a home that was moved
         run = client.get_run(run_id)
     except MlflowException as error:
-        raise UserError("from", f"no run {run_id} in {store.shown}", "give the id of a run there") from error
+        raise unknown from error
+    finally:
+        store.close()
     is_search = run.data.tags.get("kind") == "search"
     name = "best.yaml" if is_search else "config.yaml"
     try:
@@ -223,8 +328,20 @@ def config_of_run(run_id: str, home: str, uri: str | None = None) -> str:
         raise UserError("from", f"the run {run_id} has no {name}", "give the run of a search or of a trial") from error
     if not is_search and "study" in run.data.tags and "\norigin:" not in text:
         origin = {"study": run.data.tags["study"], "trial": int(run.data.tags.get("trial_number", 0))}
-        text += yaml.safe_dump({"origin": origin})
+        text += yaml.safe_dump({"origin": {**origin, **_best_epoch(client, run_id, yaml.safe_load(text))}})
     return text
+
+
+def _best_epoch(client: MlflowClient, run_id: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Which epoch of a trial was its best and what it reached; nothing where its metric was not logged."""
+    objective = config.get("objective") or {}
+    metric = str(objective.get("metric"))
+    history = client.get_metric_history(run_id, entries.key(metric))
+    if not history:
+        return {}
+    choose = min if objective.get("direction") == "minimize" else max
+    best = choose(history, key=lambda point: point.value)
+    return {"metric": metric, "value": best.value, "best_epoch": best.step}
 
 
 def _why_not_exported(model: nn.Module, example: Tensor) -> str | None:

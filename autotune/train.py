@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("autotune.train")  # not __name__, which is __main__ where it is run as a command
 
 TRAINED_ON = ("train", "train+val")
-RESULTS = ("summary.json", "best.ckpt")
+RESULTS = ("summary.json", "best.ckpt", "preprocess.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +203,7 @@ def _train(plan: Plan, run: FinalRun | None) -> dict[str, Any]:
 
     from autotune.assembly import assemble
     from autotune.executors.lightning import cost_meter, make_trainer, measured, raise_interrupt
+    from autotune.registry import table_preprocess
 
     class Progress(Checkpoint):
         """Says and logs what each epoch measured, after all else has logged."""
@@ -255,6 +256,9 @@ def _train(plan: Plan, run: FinalRun | None) -> dict[str, Any]:
     }
     if keeper.best_model_score is not None:
         summary[plan.objective.metric] = float(keeper.best_model_score)
+    table = table_preprocess(assembly.data)
+    if table is not None:
+        table.write(plan.folder)
     if run is not None:
         summary |= {"run_id": run.run_id, "model": _log_model(plan, run, assembly)}
     (plan.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")

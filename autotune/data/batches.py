@@ -1,4 +1,4 @@
-"""Batches of data in memory: which samples, in which order, served whole."""
+"""Batches: which samples, in which order; served from memory, or read by workers where the data is larger."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Any
 import numpy
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from autotune.data.source import Part, Source, Split, held_out, split
+from autotune.data.files import FileSource
+from autotune.data.lazy import Reader
+from autotune.data.source import Batch, LazyPart, Part, Source, Split, held_out, split
+from autotune.errors import UserError
+
+__all__ = ["ArrayData", "Batch", "Batches", "Epochs", "Slices", "batch_lengths", "epoch_order"]
 
 EVALUATION_BATCH = 512
-
-Batch = tuple[Tensor, Tensor]
 
 
 def epoch_order(seed: int, epoch: int, samples: int) -> Tensor:
@@ -39,7 +43,7 @@ class Epochs:
         seed: Of the order.
     """
 
-    def __init__(self, part: Part, batch_size: int, seed: int) -> None:
+    def __init__(self, part: Part | Reader, batch_size: int, seed: int) -> None:
         self.part = part
         self.batch_size = batch_size
         self._seed = seed
@@ -58,13 +62,27 @@ class Epochs:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch."""
-        part = self.part
-        if self.batch_size >= len(part):  # the order within one batch means nothing to its mean gradient
-            yield part.features, part.target
-            return
-        order = epoch_order(self._seed, epoch, len(part)).to(part.target.device)
-        for rows in torch.split(order, self.batch_size):
-            yield part.features[rows], part.target[rows]
+        if self.batch_size >= len(self.part):  # the order within one batch means nothing to its mean gradient
+            return self.part.slices(self.batch_size)
+        return self.part.batches(epoch_order(self._seed, epoch, len(self.part)), self.batch_size)
+
+
+class Batches:
+    """The same batches one at a time, for a module that knows nothing of epochs.
+
+    Args:
+        epochs: What they are taken from.
+    """
+
+    def __init__(self, epochs: Epochs) -> None:
+        self._epochs = epochs
+        self.sampler = epochs  # where Lightning looks for `set_epoch`
+
+    def __len__(self) -> int:
+        return -(-len(self._epochs.part) // self._epochs.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return next(iter(self._epochs))
 
 
 class Slices:
@@ -74,22 +92,18 @@ class Slices:
         part: What to serve.
     """
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part | Reader) -> None:
         self.part = part
 
     def __len__(self) -> int:
         return -(-len(self.part) // EVALUATION_BATCH)
 
     def __iter__(self) -> Iterator[Batch]:
-        return zip(
-            torch.split(self.part.features, EVALUATION_BATCH),
-            torch.split(self.part.target, EVALUATION_BATCH),
-            strict=True,
-        )
+        return self.part.slices(EVALUATION_BATCH)
 
 
 class ArrayData(LightningDataModule):
-    """A `Source` for Lightning, kept on the device as tensors.
+    """A `Source` for Lightning: kept on the device as tensors, or read by workers where it is too large for that.
 
     Args:
         source: Where the samples come from.
@@ -106,28 +120,62 @@ class ArrayData(LightningDataModule):
         samples = len(self.split.train)
         self.batch_size = samples if batch_size == "full" else min(int(batch_size), samples)
         self._order_seed = order_seed
+        self._readers: dict[str, Reader] = {}
+        self.whole_epochs = True
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the training part is held as tensors."""
+        return isinstance(self.split.train, Part)
 
     @property
     def updates_per_epoch(self) -> int:
         """How many batches an epoch has."""
         return -(-len(self.split.train) // self.batch_size)
 
-    def train_dataloader(self) -> Epochs:
-        """The training part, an epoch at a time."""
-        return Epochs(self._placed(self.split.train), self.batch_size, self._order_seed)
+    def train_dataloader(self) -> Epochs | Batches:
+        """The training part, an epoch at a time, or a batch where `whole_epochs` is off."""
+        epochs = Epochs(self._placed("train", self.split.train), self.batch_size, self._order_seed)
+        return epochs if self.whole_epochs else Batches(epochs)
 
     def val_dataloader(self) -> Slices:
         """The validation part."""
-        return Slices(self._placed(self.split.val))
+        return Slices(self._placed("val", self.split.val))
 
     def test_dataloader(self) -> Slices:
-        """The test part, which a search never asks for."""
-        return Slices(self._placed(held_out(self.source, self._on)))
+        """The test part.
 
-    def _placed(self, part: Part) -> Part:
-        """The part on the Trainer's device and in its precision."""
+        Raises:
+            UserError: A training asks for it.
+        """
+        if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            remedy = "judge by the validation part: val_dataloader()"
+            raise UserError("data.test", "the test part cannot be reached while a model is trained", remedy)
+        return Slices(self._placed("test", held_out(self.source, self._on)))
+
+    def teardown(self, stage: str) -> None:
+        """End the workers."""
+        while self._readers:
+            self._readers.popitem()[1].close()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """End the workers."""
+        self.teardown("exception")
+
+    def _placed(self, name: str, part: Part | LazyPart) -> Part | Reader:
+        """The part as it is served: on the Trainer's device and in its precision."""
+        if isinstance(part, Part):
+            return Part(self._place(part.features), self._place(part.target))
+        if name in self._readers:
+            self._readers[name].close()
+        workers = self.source.workers if isinstance(self.source, FileSource) else 0
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        self._readers[name] = Reader(part, workers, self._place, on_gpu)
+        return self._readers[name]
+
+    def _place(self, tensor: Tensor) -> Tensor:
         if self.trainer is None:
-            return part
+            return tensor
         convert: Any = self.trainer.precision_plugin.convert_input
-        device = self.trainer.strategy.root_device
-        return Part(convert(part.features.to(device)), convert(part.target.to(device)))
+        placed: Tensor = convert(tensor.to(self.trainer.strategy.root_device, non_blocking=True))
+        return placed

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy
 from sklearn.datasets import make_classification, make_regression
 
 from autotune.data.source import Arrays, Source
+from autotune.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,15 @@ class Synthetic(Source):
 
     def load(self) -> Arrays:
         """Features [samples, features], target [samples]."""
-        informative = max(2, self.features // 2)
+        try:
+            return Arrays(*self._made(max(2, self.features // 2)))
+        except ValueError as error:
+            said = " ".join(str(error).split())
+            remedy = "change data.features, data.classes or data.noise"
+            raise UserError("data", f"no such data can be made ({said})", remedy) from error
+
+    def _made(self, informative: int) -> tuple[numpy.ndarray, numpy.ndarray]:
+        made: tuple[numpy.ndarray, numpy.ndarray]
         if self.task == "regression":
             made = make_regression(
                 self.samples, self.features, n_informative=informative, noise=self.noise, random_state=self.seed
@@ -43,4 +53,4 @@ class Synthetic(Source):
                 flip_y=self.noise,
                 random_state=self.seed,
             )
-        return Arrays(*made)
+        return made
