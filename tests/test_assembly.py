@@ -262,6 +262,26 @@ def test_a_user_s_data_module_takes_the_batch_size() -> None:
     assert data.batch_size == 8
 
 
+class FixedData(OwnData):
+    """Says itself how large its batches are."""
+
+    def __init__(self) -> None:
+        super().__init__(batch_size=8)
+
+
+def test_a_batch_size_that_a_user_s_data_module_does_not_take_is_named() -> None:
+    fixed = {"_target_": f"{__name__}.FixedData"}
+    assemble(resolved(data=fixed, model=OWN_MODULE))
+    with pytest.raises(UserError, match=rf"^data.batch_size: {__name__}.FixedData takes no argument batch_size; "):
+        assemble(resolved(data={**fixed, "batch_size": 16}, model=OWN_MODULE))
+
+
+@pytest.mark.parametrize("key", ["limit_train_batches", "max_steps", "check_val_every_n_epoch", "fast_dev_run"])
+def test_what_counts_a_trainers_batches_is_not_for_a_plain_module(key: str) -> None:
+    with pytest.raises(UserError, match=rf"^trainer.{key}: 2 is not for an nn.Module, whose epochs autotune trains"):
+        assemble(resolved(trainer={key: 2}))
+
+
 def test_a_user_s_lightning_module_may_keep_its_own_optimizer() -> None:
     assembly = assemble(resolved(model=OWN_MODULE, data=OWN_DATA, optimizer=OWN, schedule=OWN))
     assert isinstance(assembly.module, OwnModule)
