@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 from autotune.construct import OWN_KEYS, accepts, build_nested, construct, target
 from autotune.data.batches import ArrayData, batch_lengths
@@ -207,6 +207,9 @@ def build_optimizer(section: Mapping[str, Any], parameters: Iterator[nn.Paramete
     if section.get("decoupled"):
         arguments["weight_decay"] = 0.0  # the update decays the weights itself
     made = construct("optimizer", arguments, parameters)
+    if isinstance(made, LBFGS):
+        problem = f"{section['_target_']} evaluates the loss again within a step, which an update does not"
+        raise UserError("optimizer._target_", problem, "name another of torch.optim")
     if not isinstance(made, Optimizer):
         raise UserError("optimizer._target_", f"{section['_target_']} makes no optimizer", "name one of torch.optim")
     return made

@@ -385,6 +385,17 @@ def test_a_target_that_makes_no_optimizer_is_refused() -> None:
     assert mistake(lambda: assemble(config).module.configure_optimizers()) == expected
 
 
+def test_an_optimizer_that_evaluates_the_loss_itself_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^optimizer._target_: torch.optim.LBFGS evaluates the loss again within a"):
+        list(assemble(resolved(optimizer={"_target_": "torch.optim.LBFGS"})).module.configure_optimizers())
+
+
+@pytest.mark.parametrize("name", ["Adamax", "Adadelta", "ASGD", "Rprop", "Adafactor"])
+def test_any_other_of_torchs_optimizers_is_taken(name: str) -> None:
+    module = assemble(resolved(optimizer={"_target_": f"torch.optim.{name}", "lr": 0.01})).module
+    assert type(module.configure_optimizers()).__name__ == name
+
+
 def test_an_unknown_task_is_refused() -> None:
     expected = "data.task: no task binray; did you mean binary?"
     assert mistake(lambda: assemble(resolved(data={"task": "binray"}))) == expected
