@@ -24,7 +24,8 @@ from autotune.data.fitting import TableEncoding
 from autotune.registry import FinalRun, Predictor, TablePredictor, servable, table_preprocess
 from autotune.serving import TableModel, TablePreprocess
 
-from .commands import clean_environment, run
+from .commands import environment as clean_environment
+from .commands import run
 from .data.tables import rows, written
 from .data.test_images import folder as image_folder
 from .fakes import resolved
@@ -167,12 +168,13 @@ def test_a_logged_model_takes_raw_rows_and_holds_nothing_pickled(tmp_path: Path)
     assert not [name for name in files if name.endswith((".pkl", ".pth", ".py"))]
     described = Model.load(str(folder))
     assert described.flavors["python_function"]["loader_module"] == "autotune.serving"
-    assert described.get_input_schema().input_names() == ["area", "rooms", "price", "garden", "sold"]
+    assert described.get_input_schema().input_names() == ["area", "rooms", "garden", "sold", "price"]
     assert described.get_output_schema().input_names() == ["Bonn", "Köln", "Trier"]
     example = described.load_input_example(str(folder))
     assert list(example.columns) == described.get_input_schema().input_names()
     assert model.predict(example).shape == (3, 3)
-    assert mlflow.pytorch.load_model(str(folder))(torch.zeros(2, 12)).shape == (2, 3)
+    (width,) = assembly.data.split.input_shape  # type: ignore[attr-defined]
+    assert mlflow.pytorch.load_model(str(folder))(torch.zeros(2, width)).shape == (2, 3)
     with pytest.raises(MlflowException, match="area"):
         model.predict(frame.drop(columns="area"))
 
@@ -224,6 +226,8 @@ def test_a_table_is_trained_registered_and_served_by_the_commands(tmp_path: Path
     ended = run("train", "data=csv", "data.path=rows.csv", "data.target=price", "objective=rmse", *small, cwd=tmp_path)
     assert ended.code == 0, ended.err
     assert "data: regression of price from 5 columns" in ended.out
+    (kept,) = (tmp_path / "mlruns" / "trained").glob("*/preprocess.json")
+    assert TablePreprocess.read(kept.parent).answers == ("price",)
     asked = frame.drop(columns="price").head(4)
     asked.to_csv(tmp_path / "asked.csv", index=False)
     uri = f"sqlite:///{tmp_path}/mlruns/mlflow.db"
