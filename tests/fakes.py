@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +165,16 @@ class FakeTracker:
     ) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Loader:
+    """Serves what it was given; a list of Lightning's would be several loaders."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (iter(item) if isinstance(item, list) else item for item in self.items)

@@ -22,7 +22,7 @@ from autotune.optim.schedules import Constant, Exponential, Schedule
 from autotune.optim.update import Update
 from autotune.task import Task
 
-from .fakes import resolved
+from .fakes import Loader, resolved
 
 
 class History(Callback):
@@ -33,19 +33,6 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
         self.epochs.append({name: float(value) for name, value in trainer.callback_metrics.items()})
-
-
-class Loader:
-    """Serves what it was given; a list of Lightning's would be several loaders."""
-
-    def __init__(self, items: list[Any]) -> None:
-        self.items = items
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[Any]:
-        return (iter(item) if isinstance(item, list) else item for item in self.items)
 
 
 class Given(LightningDataModule):

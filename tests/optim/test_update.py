@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +20,8 @@ from autotune.models.mlp import MLP
 from autotune.optim.schedules import Constant, Exponential
 from autotune.optim.update import Update
 from autotune.task import Task
+
+from ..fakes import Loader
 
 KINDS = {"binary": 1, "multiclass": 3, "multilabel": 3, "regression": 1}
 
@@ -43,19 +44,6 @@ def learner(network: nn.Module, task: Task, update: Update, updates: int = 1, **
         **more,
     }
     return Learner(network, task, updates_per_epoch=updates, update=update, **arguments)
-
-
-class Loader:
-    """Serves what it was given; a list of Lightning's would be several loaders."""
-
-    def __init__(self, items: list[Any]) -> None:
-        self.items = items
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[Any]:
-        return (iter(item) if isinstance(item, list) else item for item in self.items)
 
 
 class Given(LightningDataModule):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,7 @@ class Progress:
         return min(1.0, self.made / self.updates)
 
 
-class Schedule:
+class Schedule(ABC):
     """A factor on the base learning rate, from progress alone or also from the training loss.
 
     What a schedule remembers of the losses is a value that goes in and comes out, so that any number of trainings can
@@ -58,6 +59,6 @@ class Schedule:
         """What is remembered after an epoch with this mean training loss."""
         return memory
 
+    @abstractmethod
     def factor(self, progress: Progress, memory: Any) -> float:
         """The factor for an update, not below 0."""
-        raise NotImplementedError

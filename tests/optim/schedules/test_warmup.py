@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LinearLR,
 
 from autotune.assembly import build_schedule
 from autotune.errors import UserError
-from autotune.optim.schedules import Constant, Cosine, Dynamic, Exponential, OneCycle, Schedule, Step, Warmup
+from autotune.optim.schedules import Constant, Cosine, Dynamic, Exponential, OneCycle, Progress, Schedule, Step, Warmup
 
 from .rates import factors, rates, torchs
 
@@ -83,6 +84,9 @@ class Mine(Schedule):
 
     def __init__(self, warmup: int) -> None:
         self.warmup = warmup
+
+    def factor(self, progress: Progress, memory: Any) -> float:
+        return 1.0
 
 
 COSINE = {"name": "cosine", "_target_": "autotune.optim.schedules.Cosine", "floor": 0.1}
