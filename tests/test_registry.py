@@ -234,9 +234,9 @@ def test_a_models_files_lie_in_the_home_and_load_without_running_code(cwd: Path)
 
 def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"^tracking.uri: nosuchdb://\*\*\*@x cannot be opened \(.*\); give another, or"
+        UserError, match=r"^tracking.uri: postgresql://\*\*\*@127.0.0.1:1/x cannot be opened \(.*\); give another, or"
     ):
-        FinalRun("nosuchdb://me:secret@x", "autotune", tmp_path)
+        FinalRun("postgresql://me:secret@127.0.0.1:1/x", "autotune", tmp_path)
 
 
 # What a run brings.

@@ -11,9 +11,11 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autotune.errors import UserError
 from autotune.tracking.entries import mask
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 # On an experiment whose artifacts lie beside the database and move with it.
 BESIDE = "autotune.artifacts"
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+OTHERS = ("http", "https", "databricks", "uc")
+PLUGINS = "mlflow.tracking_store"
 
 # MLflow writes absolute paths here.
 _PLACES = (
@@ -43,12 +49,18 @@ class Store:
     Attributes:
         uri: What MLflow is given: absolute where it names a file.
         shown: The same for people: relative paths as given, passwords masked.
+
+    Raises:
+        UserError: MLflow has no store of such an address.
     """
 
     def __init__(self, uri: str | None, home: Path) -> None:
         given = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home}/mlflow.db"
         self.shown = mask(given)
         self._scheme = given.partition(":")[0].partition("+")[0]
+        if self._scheme not in (*DATABASES, *OTHERS, *(each.name for each in entry_points(group=PLUGINS))):
+            remedy = f"give {', '.join(DATABASES)} or http(s)://..."
+            raise UserError("tracking.uri", f"{self.shown} cannot be opened (MLflow knows no {self._scheme}:)", remedy)
         file = given.removeprefix("sqlite:///").partition("?")[0]
         self._file = Path(file).resolve() if given.startswith("sqlite:///") and file not in ("", ":memory:") else None
         self._artifacts = (home.resolve() if self._file is None else self._file.parent) / "artifacts"
@@ -70,7 +82,7 @@ class Store:
 
     @property
     def _is_database(self) -> bool:
-        return self._scheme in ("sqlite", "postgresql", "mysql", "mssql")
+        return self._scheme in DATABASES
 
     def connect(self, experiment: str) -> tuple[MlflowClient, str]:
         """Open the store, made where it is missing; returns a client and the experiment's id.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from autotune.errors import UserError
 from autotune.tracking.store import Store
 
 
@@ -100,3 +101,12 @@ def test_an_experiment_that_keeps_its_artifacts_elsewhere_is_left_alone(home: Pa
     MlflowClient(f"sqlite:///{home}/mlflow.db").create_experiment("e", elsewhere)
     client, experiment = Store(None, home).connect("e")
     assert client.get_experiment(experiment).artifact_location == elsewhere
+
+
+@pytest.mark.parametrize("uri", ["nosuchdb://me:secret@x", "mlruns", "file:///mlruns"])
+def test_an_address_that_mlflow_has_no_store_for_is_refused_at_once(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"^tracking.uri: .* cannot be opened \(MLflow knows no \w+:\); give sqlite, "
+    ) as caught:
+        Store(uri, tmp_path)
+    assert "secret" not in str(caught.value)
