@@ -84,7 +84,8 @@ class Space:
         for key, value in self._settings.items():
             _refuse_search_values(key, value)
         self._template = _read({key: value for key, value in raw.items() if key not in SETTINGS}, "")
-        self._interpolated = "${" in str(raw)
+        self._template = _close_constants(self._template, self._settings)
+        self._interpolated = any("${" in text for text in _texts(self._template))
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         """Let a trial's sampler choose: parameter names to values, in the order they were asked."""
@@ -269,6 +270,80 @@ def _read_tree(value: Mapping[str, Any], name: str) -> _Tree:
     labels = {branch: branch for branch in branches}
     search = SearchValue(CategoricalDistribution(tuple(labels)), labels) if len(labels) > 1 else None
     return _Tree(name, search, branches)
+
+
+def _close_constants(template: Any, settings: Mapping[str, Any]) -> Any:
+    """Resolve the interpolations that are the same in every trial, once for all.
+
+    Left open are those inside a branch, which stands elsewhere in a trial, and those that lead to something open, to a
+    value that a branch fixes, or nowhere.
+    """
+    fixed = set(_fixed_anywhere(template))
+    root = OmegaConf.create({**settings, **_missing_where_open(template, "", fixed)})
+
+    def closed(node: Any, path: str) -> Any:
+        match node:
+            case dict():
+                return {key: item if key == "_fix_" else closed(item, _join(path, key)) for key, item in node.items()}
+            case list():
+                return [closed(item, _join(path, index)) for index, item in enumerate(node)]
+            case str() if "${" in node:
+                try:
+                    value = OmegaConf.select(root, path)
+                except OmegaConfBaseException:
+                    return node
+                return node if OmegaConf.is_config(value) else value
+        return node
+
+    return closed(template, "")
+
+
+def _missing_where_open(node: Any, path: str, fixed: set[str]) -> Any:
+    match node:
+        case _Open() | _Tree():
+            return "???"
+        case dict():
+            return {
+                key: "???" if _join(path, key) in fixed else _missing_where_open(item, _join(path, key), fixed)
+                for key, item in node.items()
+                if key != "_fix_"
+            }
+        case list():
+            return [_missing_where_open(item, _join(path, index), fixed) for index, item in enumerate(node)]
+    return node
+
+
+def _fixed_anywhere(node: Any) -> Iterator[str]:
+    match node:
+        case _Tree(branches=branches):
+            for branch in branches.values():
+                yield from _fixed_anywhere(branch)
+        case dict():
+            yield from node.get("_fix_") or {}
+            for key, item in node.items():
+                if key != "_fix_":
+                    yield from _fixed_anywhere(item)
+        case list():
+            for item in node:
+                yield from _fixed_anywhere(item)
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """Every text of a template, those of branches and of what they fix included."""
+    match node:
+        case _Tree(branches=branches):
+            for branch in branches.values():
+                yield from _texts(branch)
+        case dict():
+            for item in node.values():
+                yield from _texts(item)
+        case list():
+            for item in node:
+                yield from _texts(item)
+        case str():
+            yield node
+        case _Open(search=search):
+            yield from (choice for choice in (search.choices or {}).values() if isinstance(choice, str))
 
 
 def _refuse_search_values(name: str, value: Any) -> None:

@@ -180,3 +180,33 @@ def test_wrong_spaces_say_what_is_right(config: dict[str, Any], message: str) ->
     with pytest.raises(UserError) as caught:
         Space(config)
     assert str(caught.value) == message
+
+
+def test_interpolations_are_resolved_as_omegaconf_would_in_each_trial() -> None:
+    config: dict[str, Any] = {
+        **TREE,
+        "study": {"seed": 7},
+        "seed": "${study.seed}",
+        "model": {"width": 8, "twice": ["${..width}", "${model.width}"], "name": "m${model.width}"},
+        "whole": "${model}",
+        "optimizer": {
+            **TREE["optimizer"],
+            "sgd": {"name": "sgd", "lr": "interval(0.1,1)", "floor": "${optimizer.lr}"},
+        },
+        "batch": "${data.batch_size}",
+        "rate": "${optimizer.lr}",
+    }
+    space = Space(config)
+    sgd = space.resolve({"optimizer": "sgd", "optimizer.sgd.lr": 0.5, "data.batch_size": 64})
+    assert (sgd["seed"], sgd["batch"], sgd["rate"], sgd["optimizer"]["floor"]) == (7, 64, 0.5, 0.5)
+    assert sgd["model"] == {"width": 8, "twice": [8, 8], "name": "m8"}
+    assert sgd["whole"] == sgd["model"]
+    bgd = space.resolve({"optimizer": "bgd", "optimizer.bgd.lr": 2.0})
+    assert (bgd["batch"], bgd["rate"]) == ("full", 2.0)
+
+
+def test_an_interpolation_to_what_a_branch_fixes_is_left_to_the_trial() -> None:
+    fixed = {"only": None, "a": {"_fix_": {"data.size": 2}}, "b": {"x": 1}}
+    space = Space({"data": {"size": 1}, "seen": "${data.size}", "choice": fixed})
+    assert space.resolve({"choice": "a"})["seen"] == 2
+    assert space.resolve({"choice": "b"})["seen"] == 1
