@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from autotune.errors import UserError, nearest
-from autotune.space.tree import Leaf, Space
+from autotune.space.template import Leaf
+from autotune.space.tree import Space
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 

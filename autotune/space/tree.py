@@ -1,17 +1,13 @@
 """The space of a search: a composed config whose search values and choices of groups are still open.
 
-A mapping with the key ``only`` is a choice among its other keys, its branches: ``only`` lists those that take part
-(null: all). In a trial the chosen branch stands in the mapping's place. A parameter is named by where it is written, so
-one inside a branch bears the branch's name (``optimizer.sgd.lr``) and exists only in trials that chose the branch. The
-key ``_fix_`` of a mapping fixes values elsewhere in the config while the mapping is part of the trial, which takes them
-out of the search.
+In a trial the chosen branch of a choice stands in the choice's place, and a parameter inside a branch exists only in
+trials that chose the branch. What a branch fixes elsewhere is taken out of the search.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -19,8 +15,20 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from autotune.errors import UserError, nearest
-from autotune.space.values import SearchValue, parse
+from autotune.errors import UserError
+from autotune.space.template import (
+    Leaf,
+    Open,
+    Tree,
+    close_constants,
+    join,
+    leaves,
+    read,
+    refuse_search_values,
+    texts,
+    walk,
+)
+from autotune.space.values import SearchValue
 
 # What a search is run by, as against what a trial is: these sections hold no search values and no resolved config.
 SETTINGS = (
@@ -30,40 +38,6 @@ SETTINGS = (
 
 Pick = Callable[[str, SearchValue], Any]
 Options = Callable[[SearchValue], Sequence[Any] | None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Open:
-    """A search value and the name of its parameter."""
-
-    name: str
-    search: SearchValue
-
-
-@dataclass(frozen=True, slots=True)
-class _Tree:
-    """A choice among branches; `search` is None where only one is left."""
-
-    name: str
-    search: SearchValue | None
-    branches: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """A value of the space, open or not.
-
-    Attributes:
-        name: Where it is written (``optimizer.sgd.lr``).
-        key: Where it stands in a resolved config (``optimizer.lr``).
-        values: The value; of a search value the ends of its range, or its choices.
-        target: The ``_target_`` of the mapping it stands in, empty where there is none.
-    """
-
-    name: str
-    key: str
-    values: tuple[Any, ...]
-    target: str
 
 
 class Space:
@@ -82,10 +56,10 @@ class Space:
         assert isinstance(raw, Mapping)
         self._settings = {key: value for key, value in raw.items() if key in SETTINGS and key != "hydra"}
         for key, value in self._settings.items():
-            _refuse_search_values(key, value)
-        self._template = _read({key: value for key, value in raw.items() if key not in SETTINGS}, "")
-        self._template = _close_constants(self._template, self._settings)
-        self._interpolated = any("${" in text for text in _texts(self._template))
+            refuse_search_values(key, value)
+        self._template = read({key: value for key, value in raw.items() if key not in SETTINGS}, "")
+        self._template = close_constants(self._template, self._settings)
+        self._interpolated = any("${" in text for text in texts(self._template))
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, Any]:
         """Let a trial's sampler choose: parameter names to values, in the order they were asked."""
@@ -121,7 +95,7 @@ class Space:
     def parameters(self) -> dict[str, SearchValue]:
         """Every parameter of the space by name, those of all branches included."""
         found: dict[str, SearchValue] = {}
-        for node in _walk(self._template):
+        for node in walk(self._template):
             if node.search is not None:
                 found[node.name] = node.search
         return found
@@ -156,13 +130,13 @@ class Space:
         node = self._template
         for part in name.split("."):
             node = node.get(part) if isinstance(node, dict) else None
-        if isinstance(node, _Tree):
+        if isinstance(node, Tree):
             return next(iter(node.branches)) if node.search is None else None
         return node.get("name") if isinstance(node, dict) else None
 
     def leaves(self) -> Iterator[Leaf]:
         """Every value that a resolved config can hold, with where it stands there."""
-        yield from _leaves(self._template, "", "", "")
+        yield from leaves(self._template, "", "", "")
 
     def tour(self) -> Iterator[dict[str, Any]]:
         """A few points, as parameters, that together take every branch of every choice at least once."""
@@ -235,167 +209,6 @@ class Space:
         return counted if counted <= at_most else None
 
 
-def _read(value: Any, name: str) -> Any:
-    """Turn the raw config into a template: search values and trees found, the rest as it is."""
-    if value == "???":
-        raise UserError(name, "a value is missing", f"give it: {name}=...")
-    search = parse(name, value)
-    if search is not None:
-        return _Open(name, search)
-    if isinstance(value, Mapping):
-        if "only" in value and all(key == "only" or isinstance(branch, Mapping) for key, branch in value.items()):
-            return _read_tree(value, name)
-        return {key: item if key == "_fix_" else _read(item, _join(name, key)) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_read(item, _join(name, index)) for index, item in enumerate(value)]
-    return value
-
-
-def _read_tree(value: Mapping[str, Any], name: str) -> _Tree:
-    known = [key for key in value if key != "only"]
-    if not known:
-        raise UserError(name, "a choice has no branches", "give it mappings beside the key only")
-    only = value["only"]
-    if isinstance(only, str):
-        several = parse(f"{name}.only", only)
-        only = list(several.choices) if several is not None and several.choices is not None else [only]
-    if only is None:
-        only = known
-    if not isinstance(only, list) or not only:
-        raise UserError(f"{name}.only", f"{only} chooses nothing", f"list some of {', '.join(known)}")
-    for branch in only:
-        if branch not in known:
-            raise UserError(f"{name}.only", f"no branch {branch}", nearest(str(branch), known))
-    branches = {branch: _read(value[branch], _join(name, branch)) for branch in dict.fromkeys(only)}
-    labels = {branch: branch for branch in branches}
-    search = SearchValue(CategoricalDistribution(tuple(labels)), labels) if len(labels) > 1 else None
-    return _Tree(name, search, branches)
-
-
-def _close_constants(template: Any, settings: Mapping[str, Any]) -> Any:
-    """Resolve the interpolations that are the same in every trial, once for all.
-
-    Left open are those inside a branch, which stands elsewhere in a trial, and those that lead to something open, to a
-    value that a branch fixes, or nowhere.
-    """
-    fixed = set(_fixed_anywhere(template))
-    root = OmegaConf.create({**settings, **_missing_where_open(template, "", fixed)})
-
-    def closed(node: Any, path: str) -> Any:
-        match node:
-            case dict():
-                return {key: item if key == "_fix_" else closed(item, _join(path, key)) for key, item in node.items()}
-            case list():
-                return [closed(item, _join(path, index)) for index, item in enumerate(node)]
-            case str() if "${" in node:
-                try:
-                    value = OmegaConf.select(root, path)
-                except OmegaConfBaseException:
-                    return node
-                return node if OmegaConf.is_config(value) else value
-        return node
-
-    return closed(template, "")
-
-
-def _missing_where_open(node: Any, path: str, fixed: set[str]) -> Any:
-    match node:
-        case _Open() | _Tree():
-            return "???"
-        case dict():
-            return {
-                key: "???" if _join(path, key) in fixed else _missing_where_open(item, _join(path, key), fixed)
-                for key, item in node.items()
-                if key != "_fix_"
-            }
-        case list():
-            return [_missing_where_open(item, _join(path, index), fixed) for index, item in enumerate(node)]
-    return node
-
-
-def _fixed_anywhere(node: Any) -> Iterator[str]:
-    match node:
-        case _Tree(branches=branches):
-            for branch in branches.values():
-                yield from _fixed_anywhere(branch)
-        case dict():
-            yield from node.get("_fix_") or {}
-            for key, item in node.items():
-                if key != "_fix_":
-                    yield from _fixed_anywhere(item)
-        case list():
-            for item in node:
-                yield from _fixed_anywhere(item)
-
-
-def _texts(node: Any) -> Iterator[str]:
-    """Every text of a template, those of branches and of what they fix included."""
-    match node:
-        case _Tree(branches=branches):
-            for branch in branches.values():
-                yield from _texts(branch)
-        case dict():
-            for item in node.values():
-                yield from _texts(item)
-        case list():
-            for item in node:
-                yield from _texts(item)
-        case str():
-            yield node
-        case _Open(search=search):
-            yield from (choice for choice in (search.choices or {}).values() if isinstance(choice, str))
-
-
-def _refuse_search_values(name: str, value: Any) -> None:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            _refuse_search_values(_join(name, key), item)
-    elif isinstance(value, str) and "(" in value and parse(name, value) is not None:
-        raise UserError(
-            name,
-            f"{value} is a search value",
-            "only what a trial is made of can be searched; --multirun sweeps the rest",
-        )
-
-
-def _walk(node: Any) -> Iterator[_Open | _Tree]:
-    match node:
-        case _Open():
-            yield node
-        case _Tree():
-            yield node
-            for branch in node.branches.values():
-                yield from _walk(branch)
-        case dict():
-            for key, item in node.items():
-                if key != "_fix_":
-                    yield from _walk(item)
-        case list():
-            for item in node:
-                yield from _walk(item)
-
-
-def _leaves(node: Any, name: str, key: str, target: str) -> Iterator[Leaf]:
-    match node:
-        case _Open():
-            yield Leaf(node.name, key, tuple(node.search.extremes()), target)
-        case _Tree():
-            for branch, content in node.branches.items():
-                yield from _leaves(content, _join(node.name, branch), key, "")
-        case dict():
-            own = str(node.get("_target_", target))
-            for part, item in node.items():
-                if part != "_fix_":
-                    yield from _leaves(item, _join(name, part), _join(key, part), own)
-        case list() if any(isinstance(item, _Open | _Tree | dict | list) for item in node):
-            for index, item in enumerate(node):
-                yield from _leaves(item, _join(name, index), _join(key, index), target)
-        case str() if "${" in node:
-            return
-        case _:
-            yield Leaf(name, key, (node,), target)
-
-
 def _settle(template: Any, pick: Pick) -> dict[str, Any]:
     """Close a template: choose the branches, hear what they fix, then fill in the rest."""
     fixed: dict[str, Any] = {}
@@ -412,7 +225,7 @@ def _settle(template: Any, pick: Pick) -> dict[str, Any]:
 
 def _choose(node: Any, pick: Pick, fixed: dict[str, Any]) -> Any:
     match node:
-        case _Tree(name, search, branches):
+        case Tree(name, search, branches):
             branch = pick(name, search) if search is not None else next(iter(branches))
             return _choose(branches[branch], pick, fixed)
         case dict():
@@ -427,12 +240,12 @@ def _fill(node: Any, path: str, pick: Pick, fixed: Mapping[str, Any]) -> Any:
     if path in fixed:
         return fixed[path]
     match node:
-        case _Open(name, search):
+        case Open(name, search):
             return search.value(pick(name, search))
         case dict():
-            return {key: _fill(item, _join(path, key), pick, fixed) for key, item in node.items()}
+            return {key: _fill(item, join(path, key), pick, fixed) for key, item in node.items()}
         case list():
-            return [_fill(item, _join(path, index), pick, fixed) for index, item in enumerate(node)]
+            return [_fill(item, join(path, index), pick, fixed) for index, item in enumerate(node)]
     return node
 
 
@@ -446,7 +259,3 @@ def suggest(trial: optuna.trial.BaseTrial, name: str, distribution: BaseDistribu
         case CategoricalDistribution(choices=choices):
             return trial.suggest_categorical(name, choices)
     raise TypeError(f"no sampler draws from {distribution}")
-
-
-def _join(name: str, key: object) -> str:
-    return f"{name}.{key}" if name else str(key)
