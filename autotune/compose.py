@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import hydra
@@ -40,6 +41,21 @@ from autotune.space import SETTINGS
 Prepare = Callable[[list[str]], list[str]]
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@contextmanager
+def handling_signals(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Within it, Ctrl-C and SIGTERM are handled so; afterwards as before."""
+
+    def handler(number: int, _: FrameType | None) -> None:
+        handle(signal.Signals(number))
+
+    previous = {number: signal.signal(number, handler) for number in EXIT_CODES}
+    try:
+        yield
+    finally:
+        for number, earlier in previous.items():
+            signal.signal(number, earlier)
 
 
 def conf_dir() -> Path:

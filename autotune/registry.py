@@ -22,7 +22,7 @@ from autotune.data.batches import ArrayData
 from autotune.data.fitting import TableEncoding
 from autotune.data.preprocess import Standardize
 from autotune.data.source import EXAMPLES
-from autotune.errors import UserError
+from autotune.errors import UserError, first_line
 from autotune.learner import Learner
 from autotune.logs import hush_libraries
 from autotune.serving import TablePreprocess
@@ -200,7 +200,7 @@ class FinalRun:
         try:
             self._client.log_batch(self.run_id, [Metric(*point) for point in self._pending])
         except Exception as error:  # training does not stop for its mirror
-            _log.warning("MLflow did not take the metrics: %s", str(error).splitlines()[0])
+            _log.warning("MLflow did not take the metrics: %s", first_line(error))
         else:
             self._pending = []
 
@@ -348,10 +348,10 @@ def _why_not_exported(model: nn.Module, example: Tensor) -> str | None:
     try:
         torch.export.export(model, (example,))
     except Exception as error:  # tracing runs the model's own code, which may raise anything
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return first_line(error)
     return None
 
 
 def _unreachable(store: Store, error: Exception) -> UserError:
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return UserError("tracking.uri", f"{store.shown} cannot be opened ({said})", "give another, or tracking=none")
+    problem = f"{store.shown} cannot be opened ({first_line(error)})"
+    return UserError("tracking.uri", problem, "give another, or tracking=none")

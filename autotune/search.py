@@ -10,10 +10,8 @@ import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy
@@ -21,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from autotune import naming, report
-from autotune.compose import EXIT_CODES, check_sections, plain, run_command, section, setting
+from autotune.compose import EXIT_CODES, check_sections, handling_signals, plain, run_command, section, setting
 from autotune.construct import construct
 from autotune.errors import UserError, nearest
 from autotune.ledger import Ledger
@@ -31,7 +29,7 @@ from autotune.settings import Settings, complete_objective, discard
 from autotune.space import Space, check
 from autotune.steering import build_pruner, build_sampler, remark
 from autotune.storage import StudyLock, open_storage
-from autotune.study import Coordinator, TrialCodeError
+from autotune.study import Coordinator, Outcome, TrialCodeError
 from autotune.tracking import Tracker
 from autotune.trial import Executor, State
 
@@ -132,8 +130,16 @@ def _search(config: DictConfig, settings: Settings, space: Space) -> int:
         _log.info("%s", known)
     status = "FAILED"
     received: list[signal.Signals] = []
+
+    def interrupt(by: signal.Signals) -> None:
+        """The first ends the search in good order, the second at once."""
+        received.append(by)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+        coordinator.interrupt(f"interrupted by {by.name}")
+
     try:
-        with _interruptible(coordinator, received):
+        with handling_signals(interrupt):
             coordinator.run()
         status = "KILLED" if received else "FINISHED"
     except KeyboardInterrupt:
@@ -141,12 +147,13 @@ def _search(config: DictConfig, settings: Settings, space: Space) -> int:
             raise
         status = "KILLED"
     finally:
-        _write_report(config, settings, coordinator, ledger, tracker, status)
+        outcome = coordinator.outcome()
+        _write_report(config, settings, coordinator, outcome, tracker, status)
         ledger.close()
     if received:
         _log.info("interrupted; the same command with study.name=%s goes on", settings.name)
         return EXIT_CODES[received[0]]
-    return _say_best(settings, coordinator, tracker)
+    return _say_best(settings, coordinator, outcome, tracker)
 
 
 def _rehearse(space: Space, executor: Executor) -> None:
@@ -178,11 +185,9 @@ def _say_broken(what: str, config: Mapping[str, Any], error: Exception) -> int:
 
 
 def _write_report(
-    config: DictConfig, settings: Settings, coordinator: Coordinator, ledger: Ledger, tracker: Tracker, status: str
+    config: DictConfig, settings: Settings, coordinator: Coordinator, outcome: Outcome, tracker: Tracker, status: str
 ) -> None:
-    records = ledger.records()
-    best = coordinator.best()
-    verdict = coordinator.verdict()
+    records, best, verdict = outcome.records, outcome.best, outcome.verdict
     files = [settings.folder / "config.yaml"]
     if best is not None:
         files.append(report.write_best(settings.folder, settings.name, best, settings.objective))
@@ -202,21 +207,20 @@ def _write_report(
         report.write_summary(settings.folder, report.summary(settings.name, settings.objective, records, best, rest))
     )
     states = Counter(record.state.value for record in records)
-    tracker.search_ended(best, states, report.best_history(records, settings.objective), files, status)
+    tracker.search_ended(best, states, outcome.history, files, status)
     tracker.close()
 
 
-def _say_best(settings: Settings, coordinator: Coordinator, tracker: Tracker) -> int:
+def _say_best(settings: Settings, coordinator: Coordinator, outcome: Outcome, tracker: Tracker) -> int:
     if coordinator.finished:
         _log.info("ended: %s", coordinator.finished)
     if coordinator.refused:
         _log.info("refused before training: %d configurations", len(coordinator.refused))
-    best = coordinator.best()
+    best, verdict = outcome.best, outcome.verdict
     if best is None:
         _log.error("no trial was trained to its end; see %s", settings.folder / "trials.csv")
         return 1
     _log.info("")
-    verdict = coordinator.verdict()
     is_noise = verdict is not None and not verdict.learnt
     if is_noise:
         _log.info("nothing learnable was found: %s", verdict)
@@ -236,24 +240,6 @@ def _say_best(settings: Settings, coordinator: Coordinator, tracker: Tracker) ->
     home = "" if settings.home == Path("mlruns") else f" {shlex.quote(f'home={settings.home}')}"
     _log.info("train the best:  python -m autotune.train from=%s%s", settings.name, home)
     return 0
-
-
-@contextmanager
-def _interruptible(coordinator: Coordinator, received: list[signal.Signals]) -> Iterator[None]:
-    """Within it, the first Ctrl-C or SIGTERM ends the search in good order and the second at once."""
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        received.append(signal.Signals(number))
-        if len(received) > 1:
-            raise KeyboardInterrupt
-        coordinator.interrupt(f"interrupted by {signal.Signals(number).name}")
-
-    previous = {number: signal.signal(number, interrupt) for number in EXIT_CODES}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _option(group: str, section: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from autotune.errors import UserError, nearest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 DIRECTIONS = ("maximize", "minimize")
+TRAINED_ON = ("train", "train+val")
 
 # Words in a metric's name that say which way it is better; the first kind goes before the second (log_loss).
 _SMALLER = {"loss", "error", "err", "rmse", "mse", "mae", "nll", "perplexity"}

@@ -15,7 +15,7 @@ from typing import Any
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend
 
-from autotune.errors import UserError
+from autotune.errors import UserError, first_line
 
 
 class OwnedJournal(BaseJournalBackend):
@@ -142,7 +142,7 @@ def open_storage(section: Mapping[str, Any], folder: Path) -> tuple[BaseStorage,
     try:
         return RDBStorage(str(url)), None
     except Exception as error:  # SQLAlchemy and the drivers raise their own kinds; each means the URL does not serve
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        said = first_line(error)
         raise UserError(
             "storage.url", f"{url} cannot be opened ({said})", "give a URL as in sqlite:///study.db"
         ) from error

@@ -27,12 +27,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from autotune.chance import Verdict, judge
 from autotune.errors import UserError
 from autotune.ledger import Ledger
+from autotune.report import best_history
 from autotune.samplers import UsedUp
 from autotune.settings import Settings
 from autotune.space import Space, suggest
 from autotune.steering import knows_trees
 from autotune.tracking import Tracker
-from autotune.trial import End, Epoch, Executor, Reason, Record, State, Trial
+from autotune.trial import End, Epoch, Executor, Reason, Record, Trial
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,23 @@ class TrialCodeError(Exception):
     def __init__(self, record: Record) -> None:
         self.record = record
         super().__init__(f"trial {record.number} raised {record.error}")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a study has come to.
+
+    Attributes:
+        records: Its trials, by number.
+        history: The best value so far, at each trial that improved it: pairs of trial number and value.
+        best: The best trial that was trained to its end, the earliest of equals; None where there is none.
+        verdict: Whether the best is more than guessing reaches; None where that is not known.
+    """
+
+    records: list[Record]
+    history: list[tuple[int, float]]
+    best: Record | None
+    verdict: Verdict | None
 
 
 @dataclass(slots=True)
@@ -151,21 +169,14 @@ class Coordinator:
         """How long the study has been searched, over all runs."""
         return self._spent_before + time.monotonic() - self._begun_at
 
-    def best(self) -> Record | None:
-        """The best trial that was trained to its end; the earliest of equals."""
-        best: Record | None = None
-        for record in self._ledger.records():
-            if record.state == State.COMPLETE and record.objective is not None:
-                beaten = (
-                    best is None or best.objective is None or self._objective.better(record.objective, best.objective)
-                )
-                best = record if beaten else best
-        return best
-
-    def verdict(self) -> Verdict | None:
-        """Whether the best is more than guessing reaches; None where that is not known."""
-        best = self.best()
-        return None if best is None else judge(self._ledger.records(), self._executor.chance(best.config))
+    def outcome(self) -> Outcome:
+        """What the study has come to so far."""
+        records = self._ledger.records()
+        history = best_history(records, self._objective)
+        if not history:
+            return Outcome(records, history, None, None)
+        best = records[history[-1][0]]
+        return Outcome(records, history, best, judge(records, self._executor.chance(best.config)))
 
     # What the executor calls.
 

@@ -8,21 +8,19 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from autotune import compose, naming
-from autotune.compose import EXIT_CODES, check_sections, plain, run_command, setting
+from autotune.compose import EXIT_CODES, check_sections, handling_signals, plain, run_command, setting
 from autotune.errors import UserError, nearest
 from autotune.logs import hush_libraries, logging_to
 from autotune.origin import GROUPS, overrides_from
-from autotune.settings import Objective, complete_objective, discard, folder_name, home_folder
+from autotune.settings import TRAINED_ON, Objective, complete_objective, discard, folder_name, home_folder
 from autotune.space import Space, check
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("autotune.train")  # not __name__, which is __main__ where it is run as a command
 
-TRAINED_ON = ("train", "train+val")
 RESULTS = ("summary.json", "best.ckpt", "preprocess.json")
 
 
@@ -122,8 +119,13 @@ def train(config: DictConfig) -> int:
     plan.folder.mkdir(parents=True, exist_ok=True)
     is_new = not any(plan.folder.iterdir())
     received: list[signal.Signals] = []
+
+    def interrupt(by: signal.Signals) -> None:
+        received.append(by)
+        raise KeyboardInterrupt
+
     try:
-        with _interruptible(received), logging_to(plan.folder / "train.log"):
+        with handling_signals(interrupt), logging_to(plan.folder / "train.log"):
             _run(config, plan)
     except UserError:
         if is_new:
@@ -177,22 +179,6 @@ def _rehearse(plan: Plan) -> None:
     if why is not None:
         raise UserError("train", f"this configuration cannot work: {why}", "change it")
     LightningExecutor().rehearse(plan.resolved)
-
-
-@contextmanager
-def _interruptible(received: list[signal.Signals]) -> Iterator[None]:
-    """Within it, SIGTERM ends the training as Ctrl-C does."""
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        received.append(signal.Signals(number))
-        raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, interrupt) for number in EXIT_CODES}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _train(plan: Plan, run: FinalRun | None) -> dict[str, Any]:

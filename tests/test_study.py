@@ -93,7 +93,7 @@ def test_trains_as_many_trials_as_the_budget_has(tmp_path: Path) -> None:
 
 def test_the_best_is_the_best_epoch_of_the_best_trial(tmp_path: Path) -> None:
     search = Search(tmp_path, FakeExecutor()).run()
-    best = search.coordinator.best()
+    best = search.coordinator.outcome().best
     assert best is not None
     values = [max(record.curves["val/accuracy"]) for record in search.ledger.records()]
     assert best.objective == max(values)
@@ -137,7 +137,7 @@ def test_divergence_is_pruned_with_the_worst_value(tmp_path: Path, bad: dict[str
     search = Search(tmp_path, FakeExecutor(curve), budget=budget(trials=1)).run()
     (record,) = search.ledger.records()
     assert (record.state, record.reason, record.objective, record.epochs) == (State.PRUNED, Reason.DIVERGED, 0.0, 2)
-    assert search.coordinator.best() is None
+    assert search.coordinator.outcome().best is None
     kept = record.curves[next(iter(bad))][1]
     assert kept == next(iter(bad.values())) or not math.isfinite(kept)
 

@@ -109,7 +109,7 @@ class ArrayData(LightningDataModule):
         source: Where the samples come from.
         batch_size: Samples an update, or ``full`` for the whole training part.
         order_seed: Of the order of the batches.
-        on: What to train on, one of `autotune.data.source.TRAINED_ON`.
+        on: What to train on, one of `autotune.settings.TRAINED_ON`.
     """
 
     def __init__(self, source: Source, batch_size: int | str, order_seed: int, on: str = "train") -> None:

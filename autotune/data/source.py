@@ -16,7 +16,6 @@ from autotune.data.preprocess import Preprocess, Standardize
 from autotune.data.rows import Rows, SelectedRows
 from autotune.errors import UserError
 
-TRAINED_ON = ("train", "train+val")
 EXAMPLES = 3
 
 Batch = tuple[Tensor, Tensor]
@@ -169,7 +168,7 @@ def split(source: Source, on: str = "train") -> Split:
 
     Args:
         source: Where the samples come from.
-        on: One of `TRAINED_ON`: ``train+val`` makes one training part of both.
+        on: One of `autotune.settings.TRAINED_ON`: ``train+val`` makes one training part of both.
     """
     arrays = source.load()
     task = _task(source, arrays)
