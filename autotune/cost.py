@@ -14,6 +14,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from autotune.learner import Learner
+
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 LATENCY_SECONDS = 0.02  # how long each latency is measured at least twice within
@@ -81,10 +83,12 @@ class CostMeter(Callback):
             sample), ``cost/peak_memory_bytes`` (device memory on CUDA, growth of the resident set elsewhere),
             ``cost/parameters``, ``cost/model_bytes`` (parameters and buffers).
         """
-        parameters = list(module.parameters())
+        # A learner that averages its weights has them twice; the model is what is judged and kept.
+        model = module.judged_network if isinstance(module, Learner) else module
+        parameters = list(model.parameters())
         found = {
             "cost/parameters": float(sum(each.numel() for each in parameters)),
-            "cost/model_bytes": float(sum(each.nbytes for each in [*parameters, *module.buffers()])),
+            "cost/model_bytes": float(sum(each.nbytes for each in [*parameters, *model.buffers()])),
             "cost/peak_memory_bytes": float(self._memory.peak()),
         }
         if self._epoch_seconds:

@@ -205,3 +205,11 @@ def test_on_a_gpu_a_trial_is_trained_and_costed(executor: LightningExecutor, con
     executor.run(desk)
     assert desk.end_of(0).reason == Reason.COMPLETED
     assert desk.end_of(0).cost["cost/latency_sample_seconds"] > 0
+
+
+def test_a_model_whose_weights_are_averaged_is_costed_once(executor: LightningExecutor) -> None:
+    plain, averaged = FakeDesk([resolved()]), FakeDesk([resolved(trainer={"ema": 0.9})])
+    executor.run(plain)
+    executor.run(averaged)
+    for name in ("cost/parameters", "cost/model_bytes"):
+        assert averaged.end_of(0).cost[name] == plain.end_of(0).cost[name]
