@@ -1,0 +1,85 @@
+"""Any optimizer, one member after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from autotune.optim.stacked._stacked import StackedOptimizer
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member's optimizer, its groups with their base rates, and its parameters with their places in a row."""
+
+    optimizer: Optimizer
+    groups: list[tuple[dict[str, Any], float]]
+    parameters: list[tuple[Tensor, int]]
+    decay: float
+
+
+class OneByOne(StackedOptimizer):
+    """Each member's own optimizer, whose parameters and gradients are for a step the member's rows."""
+
+    def __init__(self, shapes: Sequence[torch.Size], like: Tensor) -> None:
+        super().__init__(shapes, like)
+        self._members: list[Member] = []
+        self._factors: Sequence[Sequence[float]] = ()
+        self._made = 0
+
+    @classmethod
+    def claims(cls, optimizer: Optimizer) -> bool:
+        """Whether each parameter's place in the network can be told, by its shape where there are several groups."""
+        groups = [{each.shape for each in group["params"]} for group in optimizer.param_groups]
+        return sum(map(len, groups)) == len(set().union(*groups))
+
+    def join(self, optimizer: Optimizer, decay: float = 0.0) -> None:
+        """A member joins behind the others; what was planned is forgotten.
+
+        Raises:
+            ValueError: The optimizer's parameters are not the network's, or their places cannot be told.
+        """
+        groups = [(group, group["lr"]) for group in optimizer.param_groups]
+        self._members.append(Member(optimizer, groups, self._places(optimizer), decay))
+        self._factors = ()
+
+    def keep(self, members: Sequence[int]) -> None:
+        self._members = [self._members[i] for i in members]
+        self._factors = ()
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def plan(self, factors: Sequence[Sequence[float]]) -> None:
+        self._check(factors)
+        self._factors, self._made = factors, 0
+
+    def step(self, parameters: Tensor, gradients: Tensor) -> None:
+        if self._made >= len(self._factors):
+            raise RuntimeError("no update is planned")
+        sizes = [shape.numel() for shape in self._shapes]
+        rows = zip(parameters.detach(), gradients.detach(), strict=True)
+        for member, factor, (row, gradient) in zip(self._members, self._factors[self._made], rows, strict=True):
+            values, slopes = row.split(sizes), gradient.split(sizes)
+            for parameter, place in member.parameters:
+                parameter.data = values[place].view(parameter.shape)
+                parameter.grad = slopes[place].view(parameter.shape)
+            for group, base in member.groups:
+                group["lr"] = base * factor
+                if member.decay:
+                    torch._foreach_mul_([each.data for each in group["params"]], 1 - group["lr"] * member.decay)
+            member.optimizer.step()
+        self._made += 1
+
+    def _places(self, optimizer: Optimizer) -> list[tuple[Tensor, int]]:
+        """Each parameter with its place among the network's; those of one shape are in the network's order."""
+        given = [each for group in optimizer.param_groups for each in group["params"]]
+        if not self.claims(optimizer) or sorted(each.shape for each in given) != sorted(self._shapes):
+            raise ValueError(f"{type(optimizer).__name__} does not tell its parameters' places in the network")
+        free = {shape: [i for i, each in enumerate(self._shapes) if each == shape] for shape in self._shapes}
+        return [(each, free[each.shape].pop(0)) for each in given]
