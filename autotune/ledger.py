@@ -67,6 +67,11 @@ class Ledger:
         """All trials, by number. Not to be changed."""
         return self._storage.get_all_trials(self._study_id, deepcopy=False)
 
+    @property
+    def count(self) -> int:
+        """How many trials there are."""
+        return len(self._ids)
+
     def records(self) -> list[Record]:
         """The story of every trial, by number."""
         return [record(trial) for trial in self.trials()]

@@ -121,6 +121,7 @@ class Coordinator:
         self.duplicates = 0
         self.epochs = 0
         self.finished: str | None = None
+        self._drawn_out: str | None = None  # why no trial is begun any more, while some may still train
         self.interrupted = False
         self._flat = (
             {} if knows_trees(sampler) else {name: each.distribution for name, each in space.parameters().items()}
@@ -131,11 +132,11 @@ class Coordinator:
             sampler=sampler,
             pruner=pruner,
         )
-        chance = RandomSampler(seed=(settings.seed + len(ledger.trials())) % 2**32)
+        chance = RandomSampler(seed=(settings.seed + ledger.count) % 2**32)
         self._chance = optuna.create_study(sampler=chance)
         self._values: dict[str, float] = {}
         self._left_over = self._take_in(ledger.trials())
-        if not ledger.trials():
+        if not ledger.count:
             self._enqueue()
 
     # What the entry point calls.
@@ -149,9 +150,10 @@ class Coordinator:
         """
         try:
             self._executor.run(self)
+            self.finished = self.finished or self._drawn_out
         finally:
             self._ledger.seconds = self.seconds
-        if not self._ledger.trials() and self.refused:
+        if not self._ledger.count and self.refused:
             why, count = Counter(self.refused.values()).most_common(1)[0]
             raise UserError(
                 "search",
@@ -186,14 +188,15 @@ class Coordinator:
             return None
         if self._left_over:
             return self._take_up(self._left_over.pop(0))
-        if self._budget.trials is not None and len(self._ledger.trials()) >= self._budget.trials:
-            self.finished = f"budget.trials={self._budget.trials} is used up"
+        if self._budget.trials is not None and self._ledger.count >= self._budget.trials:
+            self._drawn_out = f"budget.trials={self._budget.trials} is used up"
             return None
         drawn = self._draw()
         if drawn is None:
             return None
         asked, params, config = drawn
-        number = self._ledger.begin(config, params, {name: asked.distributions[name] for name in params})
+        distributions = asked.distributions  # a copy, each time
+        number = self._ledger.begin(config, params, {name: distributions[name] for name in params})
         self._running[number] = _Running(asked, _max_epochs(config))
         self._tracker.trial_started(self._ledger.record(number))
         return Trial(number, config)
@@ -264,11 +267,9 @@ class Coordinator:
         return left_over
 
     def _flattened(self, trial: FrozenTrial) -> FrozenTrial:
-        """A finished trial as a sampler that knows no tree wants it, see `_flatten`."""
+        """A finished trial as the sampler wants it (`_flatten`), without its config and curves: nothing reads them."""
         missing = {name: each for name, each in self._flat.items() if name not in trial.params}
-        if not missing:
-            return trial
-        any_values = self._chance.ask(missing).params
+        any_values = self._chance.ask(missing).params if missing else {}
         return create_trial(
             state=trial.state,
             values=trial.values,
@@ -314,7 +315,7 @@ class Coordinator:
             try:
                 asked = self._copy.ask()
             except UsedUp as end:
-                self.finished = str(end)
+                self._drawn_out = str(end)
                 return None
             params = self._space.suggest(asked)
             self._flatten(asked)
@@ -329,7 +330,7 @@ class Coordinator:
             else:
                 self.duplicates += 1
             self._drop(asked, config)
-        self.finished = "the space is used up: every configuration of it that can work is trained"
+        self._drawn_out = "the space is used up: every configuration of it that can work is trained"
         return None
 
     def _drop(self, asked: optuna.Trial, config: Mapping[str, Any]) -> None:

@@ -76,6 +76,7 @@ def test_a_trial_is_told_as_it_was_when_the_study_is_opened_again(open_ledger: O
     told = finished(ledger, number, Reason.COMPLETED, 0.75, system_attrs={"completed_rung_0": 0.5})
     (record,) = open_ledger().records()
     assert record == told
+    assert open_ledger().count == 1
     assert (record.number, record.name, record.family) == (0, "t0000 adam lr 0.01 b64 bn cosine", "adam")
     assert (record.state, record.reason, record.stage) == (State.COMPLETE, Reason.COMPLETED, "search")
     assert (record.params, record.config, record.objective) == (PARAMS, CONFIG, 0.75)

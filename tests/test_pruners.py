@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import random
 import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import optuna
 import pytest
+from optuna.pruners import BasePruner, SuccessiveHalvingPruner
+from optuna.trial import TrialState
 
 from autotune.compose import compose, conf_dir
 from autotune.errors import UserError
 from autotune.search import check_config
+from autotune.steering import SuccessiveHalving
 from autotune.trial import Record, State
 
 from .steered import EPOCHS, curve, search
@@ -74,6 +80,59 @@ def test_it_gets_on_with_several_trials_at_once_and_goes_on(name: str) -> None:
 
 def test_asha_stops_at_its_rungs_alone() -> None:
     assert set(pruned_at(search("sampler=random", pruner="asha", trials=TRIALS).records)) == {1, 3}
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_asha_decides_as_optunas_does_where_a_study_goes_on_too(slots: int) -> None:
+    outcomes = []
+    for pruner in ("autotune.steering.SuccessiveHalving", "optuna.pruners.SuccessiveHalvingPruner"):
+        steer = {"_target_": pruner}
+        begun = search("sampler=random", pruner="asha", steer=steer, epochs=60, slots=slots)
+        goes_on = search(
+            "sampler=random", pruner="asha", steer=steer, trials=3 * TRIALS, slots=slots, storage=begun.storage
+        )
+        outcomes.append([(record.params, record.state, record.epochs) for record in goes_on.records])
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"min_resource": 1, "reduction_factor": 2},
+        {"min_resource": 1, "reduction_factor": 3, "bootstrap_count": 3},
+        {"min_resource": 2, "min_early_stopping_rate": 1},
+        {},
+    ],
+    ids=str,
+)
+def test_asha_decides_and_notes_what_optunas_does(settings: dict[str, Any], direction: str) -> None:
+    ours, theirs = (
+        _decisions(pruner(**settings), direction) for pruner in (SuccessiveHalving, SuccessiveHalvingPruner)
+    )
+    assert ours == theirs
+    assert {True, False} <= set(ours[0])
+
+
+def _decisions(pruner: BasePruner, direction: str) -> tuple[list[bool], list[Any]]:
+    """What a pruner says of trials that take turns, with values that are equal or missing at times; and its notes."""
+    chance = random.Random(0)
+    study = optuna.create_study(direction=direction, pruner=pruner)
+    said: list[bool] = []
+    lane: list[tuple[optuna.Trial, int]] = []
+    for _ in range(200):
+        lane.append((study.ask(), 1))
+        while len(lane) > 4:
+            trial, step = lane.pop(chance.randrange(len(lane)))
+            trial.report(chance.choice([chance.random(), 0.5, math.nan]), step)
+            said.append(trial.should_prune())
+            if said[-1]:
+                study.tell(trial, state=TrialState.PRUNED)
+            elif step == 20:
+                study.tell(trial, 0.5)
+            else:
+                lane.append((trial, step + 1))
+    return said, [trial.system_attrs for trial in study.trials]
 
 
 def test_hyperband_stops_at_the_rungs_of_its_brackets() -> None:

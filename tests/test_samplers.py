@@ -86,6 +86,18 @@ def test_a_study_goes_on(name: str) -> None:
     assert len({str(record.config) for record in searched.records}) == TRIALS
 
 
+def test_tpe_goes_on_with_a_study_that_has_more_trials_than_it_learns_from() -> None:
+    few = ["sampler=tpe", "sampler.learns_from=100"]
+    begun = search(*few, pruner="asha", trials=150, slots=4)
+    searched = search(*few, pruner="asha", trials=200, slots=4, storage=begun.storage)
+    assert [record.params for record in searched.records[:150]] == [record.params for record in begun.records]
+    assert len({str(record.config) for record in searched.records}) == 200
+    late, by_chance = (
+        statistics.median(_misses(each.records[150:])) for each in (searched, search("sampler=random", trials=200))
+    )
+    assert late < by_chance / 2
+
+
 def _misses(records: list[Record]) -> list[float]:
     """How many decades the rates lie beside the best one."""
     return [

@@ -1,5 +1,6 @@
 """Samplers of our own, beside Optuna's."""
 
 from autotune.samplers.grid import Grid, UsedUp
+from autotune.samplers.tpe import TPE
 
-__all__ = ["Grid", "UsedUp"]
+__all__ = ["TPE", "Grid", "UsedUp"]
