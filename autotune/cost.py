@@ -85,12 +85,7 @@ class CostMeter(Callback):
         """
         # A learner that averages its weights has them twice; the model is what is judged and kept.
         model = module.judged_network if isinstance(module, Learner) else module
-        parameters = list(model.parameters())
-        found = {
-            "cost/parameters": float(sum(each.numel() for each in parameters)),
-            "cost/model_bytes": float(sum(each.nbytes for each in [*parameters, *model.buffers()])),
-            "cost/peak_memory_bytes": float(self._memory.peak()),
-        }
+        found = {**size(model), "cost/peak_memory_bytes": float(self._memory.peak())}
         if self._epoch_seconds:
             seconds = median(self._epoch_seconds)
             found["cost/epoch_seconds"] = seconds
@@ -98,8 +93,7 @@ class CostMeter(Callback):
         features = self._batch[0] if isinstance(self._batch, tuple | list) else self._batch
         if isinstance(features, Tensor) and _has_forward(module):
             with _on(module, features.device), suppress(TypeError):  # raised where forward takes more than features
-                found["cost/latency_batch_seconds"] = latency(module, features[:batch_size])
-                found["cost/latency_sample_seconds"] = latency(module, features[:1])
+                found |= latencies(module, features[:batch_size])
         return found
 
 
@@ -140,6 +134,23 @@ class PeakMemory:
             return max(0, int(line.split()[1]) * 1024 - self._before)
         self.sample()
         return self._highest - self._before
+
+
+def size(model: nn.Module) -> dict[str, float]:
+    """``cost/parameters`` and ``cost/model_bytes``."""
+    parameters = list(model.parameters())
+    return {
+        "cost/parameters": float(sum(each.numel() for each in parameters)),
+        "cost/model_bytes": float(sum(each.nbytes for each in [*parameters, *model.buffers()])),
+    }
+
+
+def latencies(module: nn.Module, batch: Tensor) -> dict[str, float]:
+    """``cost/latency_batch_seconds`` of a batch of features and ``cost/latency_sample_seconds`` of its first sample."""
+    return {
+        "cost/latency_batch_seconds": latency(module, batch),
+        "cost/latency_sample_seconds": latency(module, batch[:1]),
+    }
 
 
 def latency(module: nn.Module, features: Tensor) -> float:

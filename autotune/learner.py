@@ -57,14 +57,14 @@ class Learner(LightningModule):
         self._metrics = task.metrics()
         self.metrics = nn.ModuleDict(self._metrics)  # registered, so that they move with the module
         self.stop_requested: Callable[[], bool] = lambda: False
-        self._make_optimizer = make_optimizer
-        self._schedule = schedule
-        self._updates_per_epoch = updates_per_epoch
-        self._epochs = epochs
-        self._update = update or Update()
+        self.make_optimizer = make_optimizer
+        self.schedule = schedule
+        self.updates_per_epoch = updates_per_epoch
+        self.epochs = epochs
+        self.update = update or Update()
         self._averaged = None
-        if self._update.average is not None:
-            average = get_ema_multi_avg_fn(self._update.average)  # type: ignore[no-untyped-call]
+        if self.update.average is not None:
+            average = get_ema_multi_avg_fn(self.update.average)  # type: ignore[no-untyped-call]
             self._averaged = AveragedModel(network, multi_avg_fn=average)
 
     @property
@@ -79,8 +79,8 @@ class Learner(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """The optimizer, its learning rate under the schedule."""
-        optimizer = self._make_optimizer(self.network.parameters())
-        self._rate = LearningRate(optimizer, self._schedule, self._updates_per_epoch, self._epochs)
+        optimizer = self.make_optimizer(self.network.parameters())
+        self._rate = LearningRate(optimizer, self.schedule, self.updates_per_epoch, self.epochs)
         return optimizer
 
     def training_step(self, batches: Iterator[Batch], index: int) -> None:
@@ -95,20 +95,20 @@ class Learner(LightningModule):
         optimizer: Any = wrapped if self._is_scaled else self.optimizers(use_pl_optimizer=False)
         total = torch.zeros((), device=self.device)
         mass: float | Tensor = 0.0
-        for number, pieces in enumerate(self._update.groups(batches), start=1):
+        for number, pieces in enumerate(self.update.groups(batches), start=1):
             if self.stop_requested():
                 raise Interrupted
             optimizer.zero_grad()
             loss, weight = self._backward(pieces)
-            if self._update.clip is not None and not self._is_scaled:
-                self.clip_gradients(optimizer, self._update.clip, self._update.clip_by)
+            if self.update.clip is not None and not self._is_scaled:
+                self.clip_gradients(optimizer, self.update.clip, self.update.clip_by)
             self._rate.before_update()
-            if self._update.decay:
-                self._update.decays(optimizer)
-            (wrapped if number == self._updates_per_epoch else optimizer).step()
+            if self.update.decay:
+                self.update.decays(optimizer)
+            (wrapped if number == self.updates_per_epoch else optimizer).step()
             if self._averaged is not None:
                 self._averaged.update_parameters(self.network)
-            total += loss * weight
+            total = total + loss * weight
             mass += weight
         mean = total / mass
         self._rate.after_epoch(mean.item())
@@ -137,8 +137,8 @@ class Learner(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip scaled gradients, which are unscaled only now."""
-        if self._is_scaled and self._update.clip is not None:
-            self.clip_gradients(optimizer, self._update.clip, self._update.clip_by)
+        if self._is_scaled and self.update.clip is not None:
+            self.clip_gradients(optimizer, self.update.clip, self.update.clip_by)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Judge one batch."""
@@ -171,7 +171,8 @@ class Learner(LightningModule):
     def _judge(self, batch: Batch) -> None:
         features, target = batch
         outputs = self.judged_network(features)
-        self._judged_loss += self.task.judged_loss(outputs, target) * len(target)
+        # Not in place: losses of double precision are added up in it.
+        self._judged_loss = self._judged_loss + self.task.judged_loss(outputs, target) * len(target)
         self._judged += len(target)
         answer, truth = self.task.answer(outputs.float()), self.task.truth(target)
         for metric in self._metrics.values():

@@ -17,17 +17,18 @@ LIBRARIES = (
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Within it, autotune's lines go to the terminal and, with all warnings, to a file."""
+    """Within it, autotune's lines go to the terminal and, with its details and all warnings, to a file."""
     file = logging.FileHandler(path, delay=True)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     terminal = logging.StreamHandler(sys.stdout)
     terminal.setFormatter(logging.Formatter("%(message)s"))
+    terminal.setLevel(logging.INFO)
     root, ours = logging.getLogger(), logging.getLogger("autotune")
     levels = {logger: logger.level for logger in (root, ours)}
     root.addHandler(file)
     ours.addHandler(terminal)
     root.setLevel(logging.WARNING)
-    ours.setLevel(logging.INFO)
+    ours.setLevel(logging.DEBUG)
     hush_libraries()
     logging.captureWarnings(True)
     try:

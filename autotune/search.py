@@ -22,6 +22,7 @@ from autotune import naming, report
 from autotune.compose import EXIT_CODES, check_sections, handling_signals, plain, run_command, section, setting
 from autotune.construct import construct
 from autotune.errors import UserError, nearest
+from autotune.imports import uncollected
 from autotune.ledger import Ledger
 from autotune.logs import hush_libraries, logging_to
 from autotune.origin import GROUPS
@@ -112,8 +113,9 @@ def search(config: DictConfig) -> int:
 def _search(config: DictConfig, settings: Settings, space: Space) -> int:
     composed = plain(config)
     composed["study"]["name"] = settings.name
-    tracker: Tracker = construct("tracking", section(config, "tracking"), home=settings.home)
-    executor: Executor = construct("executor", section(config, "executor"))
+    with uncollected():
+        tracker: Tracker = construct("tracking", section(config, "tracking"), home=settings.home)
+        executor: Executor = construct("executor", section(config, "executor"), trials=settings.budget.trials)
     hush_libraries()
     _rehearse(space, executor)
     storage, journal = open_storage(section(config, "storage"), settings.folder)
@@ -148,7 +150,7 @@ def _search(config: DictConfig, settings: Settings, space: Space) -> int:
         status = "KILLED"
     finally:
         outcome = coordinator.outcome()
-        _write_report(config, settings, coordinator, outcome, tracker, status)
+        _write_report(config, settings, coordinator, outcome, executor.name, tracker, status)
         ledger.close()
     if received:
         _log.info("interrupted; the same command with study.name=%s goes on", settings.name)
@@ -185,7 +187,13 @@ def _say_broken(what: str, config: Mapping[str, Any], error: Exception) -> int:
 
 
 def _write_report(
-    config: DictConfig, settings: Settings, coordinator: Coordinator, outcome: Outcome, tracker: Tracker, status: str
+    config: DictConfig,
+    settings: Settings,
+    coordinator: Coordinator,
+    outcome: Outcome,
+    executor: str,
+    tracker: Tracker,
+    status: str,
 ) -> None:
     records, best, verdict = outcome.records, outcome.best, outcome.verdict
     files = [settings.folder / "config.yaml"]
@@ -196,7 +204,7 @@ def _write_report(
         "refused": len(coordinator.refused),
         "duplicates": coordinator.duplicates,
         "seconds": round(coordinator.seconds, 3),
-        "executor": _option("executor", config.executor),
+        "executor": executor,
         "sampler": _option("sampler", config.sampler),
         "pruner": _option("pruner", config.pruner),
         "finished": coordinator.finished,

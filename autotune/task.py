@@ -27,7 +27,7 @@ from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 
 from autotune.errors import UserError, nearest
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]  # of outputs and target
 MakeMetric = Callable[["Task"], Metric]
 
 KINDS = ("binary", "multiclass", "multilabel", "regression")
@@ -42,7 +42,10 @@ REGRESSION_LOSSES: Mapping[str, Loss] = {
 
 
 class LogLoss(MeanMetric):
-    """Mean negative logarithm of the probability given to what is true."""
+    """Mean negative logarithm of the probability given to what is true; NaN where one of them is."""
+
+    def __init__(self) -> None:
+        super().__init__(nan_strategy=float("nan"))
 
     def update(self, value: Tensor, weight: Tensor) -> None:  # type: ignore[override]
         """Take in a batch: probabilities [n], [n, classes] or [n, labels], and the truth [n] or [n, labels]."""

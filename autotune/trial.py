@@ -127,7 +127,13 @@ class Desk(Protocol):
 
 
 class Executor(Protocol):
-    """Trains resolved configs. Knows neither Optuna nor MLflow."""
+    """Trains resolved configs. Knows neither Optuna nor MLflow.
+
+    Attributes:
+        name: What it is called in summary.json.
+    """
+
+    name: str
 
     def refuses(self, config: Mapping[str, Any]) -> str | None:
         """Why this resolved config cannot work, found out without training; None where it can."""

@@ -25,6 +25,8 @@ def learning_curve(config: Mapping[str, Any]) -> list[dict[str, float]]:
 class FakeExecutor:
     """Trains by looking the curve up; an exception in it is what the user's code raises."""
 
+    name = "fake"
+
     def __init__(
         self,
         curve: Curve = learning_curve,

@@ -26,15 +26,16 @@ def untouched() -> Iterator[None]:
         logger.propagate, logger.handlers = propagate, handlers
 
 
-def test_our_lines_reach_the_terminal_as_they_are_and_the_file_with_their_time(
+def test_our_lines_reach_the_terminal_as_they_are_and_the_file_with_their_time_and_details(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with logging_to(tmp_path / "a.log"):
         OURS.info("said %d", 1)
         OURS.debug("thought")
     assert capsys.readouterr() == ("said 1\n", "")
-    (line,) = (tmp_path / "a.log").read_text().splitlines()
-    assert line.endswith(" INFO    autotune.somewhere: said 1")
+    said, detail = (tmp_path / "a.log").read_text().splitlines()
+    assert said.endswith(" INFO    autotune.somewhere: said 1")
+    assert detail.endswith(" DEBUG   autotune.somewhere: thought")
 
 
 def test_others_reach_the_file_alone_and_only_with_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

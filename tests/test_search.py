@@ -67,7 +67,8 @@ def test_a_search_ends_well_and_says_what_is_best_and_what_to_type_next(searched
     assert (searched.ended.code, searched.ended.err) == (0, "")
     lines = searched.ended.out.splitlines()
     assert lines[0] == "search first: val/accuracy, at most 6 trials"
-    assert [line.split()[0] for line in lines[1:7]] == [f"t{number:04d}" for number in range(6)]
+    assert lines[1] == "executor: population"
+    assert sorted(line.split()[0] for line in lines[2:8]) == [f"t{number:04d}" for number in range(6)]
     best = summary(searched.study)
     assert f"with val/accuracy {best['best_value']:.6g} (trial {best['best_trial']})" in searched.ended.out
     config = plain_yaml(searched.study / "best.yaml")
@@ -95,7 +96,7 @@ def test_the_summary_counts_what_the_study_has(searched: Searched) -> None:
     found = summary(searched.study)
     stored = kept(searched.study)
     assert (found["study"], found["metric"], found["direction"]) == ("first", "val/accuracy", "maximize")
-    assert (found["executor"], found["sampler"], found["pruner"]) == ("lightning", "tpe", "asha")
+    assert (found["executor"], found["sampler"], found["pruner"]) == ("population", "tpe", "asha")
     assert found["trials"] == len(stored) == 6
     assert found["states"] == {
         name: count
@@ -161,7 +162,7 @@ def test_the_log_has_all_that_was_said(searched: Searched) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_config_and_seed_give_the_same_numbers_again(searched: Searched) -> None:
+def test_the_same_config_and_seed_give_the_same_numbers_alone_to_rounding(searched: Searched) -> None:
     from autotune.executors.lightning import LightningExecutor
 
     stored = kept(searched.study)
@@ -170,7 +171,8 @@ def test_the_same_config_and_seed_give_the_same_numbers_again(searched: Searched
     for trial in stored:
         curves = trial.user_attrs["curves"]
         again = desk.epochs_of(trial.number)[: len(trial.intermediate_values)]
-        assert {name: [epoch.metrics[name] for epoch in again] for name in curves} == curves
+        for name, curve in curves.items():
+            assert [epoch.metrics[name] for epoch in again] == pytest.approx(curve, rel=1e-4)
 
 
 def test_a_search_never_looks_at_the_test_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,7 +463,7 @@ def interrupted(number: signal.Signals, *arguments: str, cwd: Path) -> Ended:
 def assert_is_interrupted(ended: Ended, number: signal.Signals, code: int, tiny: Path) -> None:
     assert (ended.code, ended.err) == (code, "")
     assert "interrupted; the same command with study.name=tiny goes on" in ended.out
-    assert states(tiny) == ["WAITING"]
+    assert states(tiny) == ["WAITING", "WAITING"]
     assert summary(tiny)["finished"] == f"interrupted by {number.name}"
     assert {path.name for path in tiny.iterdir()} == STUDY_FILES - {"best.yaml"}
 
@@ -480,9 +482,10 @@ def test_a_search_that_is_interrupted_goes_on_where_it_was(cwd: Path, tiny: Path
     assert_is_interrupted(interrupted(signal.SIGINT, *arguments, cwd=cwd), signal.SIGINT, 130, tiny)
     first = kept(tiny)[0]
     runs = Runs.at(cwd / "mlruns")
-    (child,) = [each for each in runs.children if each.data.tags["study"] == "tiny"]
+    children = [each for each in runs.children if each.data.tags["study"] == "tiny"]
     (parent,) = [each for each in runs.parents if each.data.tags["study"] == "tiny"]
-    assert (parent.info.status, child.info.status, child.data.tags["reason"]) == ("KILLED", "KILLED", "interrupted")
+    assert parent.info.status == "KILLED"
+    assert [(each.info.status, each.data.tags["reason"]) for each in children] == [("KILLED", "interrupted")] * 2
 
     assert run("search", *arguments, cwd=cwd).code == 0
     assert_is_complete(tiny, first)
@@ -511,7 +514,7 @@ def test_a_search_that_is_killed_goes_on_too(tmp_path: Path, tiny: Path) -> None
     ended = interrupted(signal.SIGKILL, *arguments, cwd=tmp_path)
     assert ended.code == -signal.SIGKILL
     assert json.loads((tiny / "study.journal").read_text().splitlines()[0])
-    assert states(tiny) == ["RUNNING"]
+    assert states(tiny) == ["RUNNING", "RUNNING"]
     first = kept(tiny)[0]
     assert run("search", *arguments, cwd=tmp_path).code == 0
     assert_is_complete(tiny, first)

@@ -330,7 +330,8 @@ def test_the_same_seed_gives_the_numbers_of_the_trial(searched: Searched, cwd: P
     study = optuna.load_study(study_name="first", storage=JournalStorage(backend))
     curves = study.trials[summary(searched.study)["best_trial"]].user_attrs["curves"]
     found = final_run(cwd)
-    assert {name: curve(found, cwd, name) for name in curves} == curves
+    for name, values in curves.items():  # to rounding: there it trained among others
+        assert curve(found, cwd, name) == pytest.approx(values, rel=1e-4)
 
 
 @pytest.mark.slow

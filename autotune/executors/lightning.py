@@ -15,6 +15,7 @@ from autotune.construct import accepts
 from autotune.cost import CostMeter
 from autotune.data.batches import ArrayData
 from autotune.errors import UserError, nearest
+from autotune.executors.memory import out_of_memory
 from autotune.learner import Interrupted, Learner
 from autotune.optim.learning_rate import LearningRate
 from autotune.optim.schedules import Schedule
@@ -31,6 +32,8 @@ QUIET = {
 
 class LightningExecutor:
     """Trains any LightningModule on any LightningDataModule, and nn.Modules on data in memory."""
+
+    name = "lightning"
 
     def refuses(self, config: Mapping[str, Any]) -> str | None:
         """Why a resolved config cannot work; None where it can."""
@@ -50,10 +53,9 @@ class LightningExecutor:
 
     def run(self, desk: Desk) -> None:
         """Train trial after trial."""
-        # Deterministic algorithms would otherwise fill every fresh tensor first, which no result depends on.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        leave_memory_unfilled()
         while (trial := desk.next_trial()) is not None:
-            desk.ended(_train(desk, trial))
+            desk.ended(train_alone(desk, trial))
 
 
 class _Reporter(Checkpoint):
@@ -115,7 +117,18 @@ class _Scheduled(Callback):
             self._losses.clear()
 
 
-def _train(desk: Desk, trial: Trial) -> End:
+def leave_memory_unfilled() -> None:
+    """Spare deterministic algorithms to fill every fresh tensor first, which no result depends on."""
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def train_alone(desk: Desk, trial: Trial) -> End:
+    """Train one trial by a Trainer of its own; returns how it ended.
+
+    Raises:
+        UserError: Its config cannot be built.
+        BaseException: What the desk raises.
+    """
     reporter = _Reporter(desk, trial.number)
     meter: CostMeter | None = None
     try:
@@ -185,14 +198,6 @@ def raise_interrupt(end: SystemExit) -> None:
     """
     if isinstance(end.__context__, KeyboardInterrupt):
         raise KeyboardInterrupt from end
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, the device's or the machine's, ran out."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    said = str(error)
-    return isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
 
 
 def cost_meter(assembly: Assembly) -> tuple[CostMeter, int | None]:

@@ -26,6 +26,8 @@ PATIENCE = 10.0
 LONGEST = 60.0
 # A trial that trains is written at least so often.
 SELDOM_MS = 30_000
+# How long the first trial has the interpreter to itself before the writer imports MLflow, which takes seconds of it.
+HEAD_START = 1.0
 # How long the writer waits before it tries again: doubled each time up to this, and always shortly once `close` waits.
 LONGEST_PAUSE = 30.0
 LAST_PAUSE = 1.0
@@ -167,7 +169,7 @@ class MlflowTracker:
     # What the writer does.
 
     def _write_on(self) -> None:
-        pause = 0.0
+        pause = min(HEAD_START, self._flush_seconds)
         failures = 0
         while not self._is_given_up:
             with self._changed:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune.errors import UserError
+from autotune.imports import uncollected
 from autotune.tracking.entries import mask
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Store:
     def _is_database(self) -> bool:
         return self._scheme in DATABASES
 
+    @uncollected()
     def connect(self, experiment: str) -> tuple[MlflowClient, str]:
         """Open the store, made where it is missing; returns a client and the experiment's id.
 

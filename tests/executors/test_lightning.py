@@ -9,7 +9,8 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from autotune.executors.lightning import LightningExecutor, out_of_memory
+from autotune.executors.lightning import LightningExecutor
+from autotune.executors.memory import out_of_memory
 from autotune.trial import Epoch, Executor, Reason
 
 from ..fakes import FakeDesk, resolved

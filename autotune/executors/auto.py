@@ -1,0 +1,49 @@
+"""The population where it holds, Lightning alone where it does not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from autotune.executors.lightning import LightningExecutor
+from autotune.executors.population import PopulationExecutor
+from autotune.trial import Desk
+
+_log = logging.getLogger(__name__)
+
+
+class AutoExecutor(PopulationExecutor):
+    """Takes the population for a search that it can train anything of, and says why where it does not.
+
+    Args:
+        slots: See `PopulationExecutor`.
+        compile: See `PopulationExecutor`.
+        trials: See `PopulationExecutor`.
+    """
+
+    def __init__(self, slots: int | str = "auto", compile: bool = False, trials: int | None = None) -> None:  # noqa: A002
+        super().__init__(slots, compile, trials)
+        self._reasons: dict[str, None] = {}
+        self._holds = False
+
+    def rehearse(self, config: Mapping[str, Any]) -> None:
+        """Build what a resolved config says, and find out who can train it."""
+        LightningExecutor.rehearse(self, config)
+        why = self.unstackable(config)
+        if why is None:
+            self._holds = True
+        else:
+            self._reasons[why] = None
+
+    def run(self, desk: Desk) -> None:
+        """Train by what was found out."""
+        whys = "; ".join(self._reasons)
+        if self._holds or not whys:
+            more = f"; one by one through Lightning where {whys}" if whys else ""
+            _log.info("executor: population%s", more)
+            super().run(desk)
+        else:
+            self.name = "lightning"
+            _log.info("executor: lightning, since %s", whys)
+            LightningExecutor.run(self, desk)

@@ -1,0 +1,185 @@
+"""Which way a lane is computed fastest: measured on its own first batch."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from autotune.executors.memory import out_of_memory
+from autotune.executors.ways import Fused, InTurn, Seat, Way
+from autotune.stacking.network import StackedNetwork
+from autotune.stacking.stack import Stack
+from autotune.task import Task
+
+FEW = 8  # members that are first tried at once
+PAIR = 2  # the same where a gradient is slow
+SLOW = 0.05  # seconds of a gradient above which measuring itself must cost little
+# Fused results do not depend on how many share the lane, to the last digit but for rare shapes; so other ways must be
+# clearly faster, not by chance. Likewise more threads, which others could use. They are tried for slow gradients alone:
+# the threads of many short operations wait for one another at each, and where anything else runs, for its time slices.
+CLEARLY = 1.2
+TOO_SLOW = 1.5  # some at once that take so many times as long will not gain enough by being more
+ALL = sys.maxsize
+MEASURED_UP_TO = 32  # what is fastest for so many is for more
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """A way, and how it is taken.
+
+    Attributes:
+        at_once: Members in one pass; None for one after another.
+        channels_last: Whether images are given with their channels last.
+        threads: Of the processor that one operation is spread over.
+    """
+
+    at_once: int | None
+    channels_last: bool = False
+    threads: int = 1
+
+    def way(self, network: StackedNetwork, stack: Stack, task: Task, seats: Sequence[Seat]) -> Way:
+        """The way, for these members."""
+        if self.at_once is None:
+            return InTurn(stack, task, seats, self.channels_last)
+        return Fused(network, stack, task, seats, min(self.at_once, len(seats)))
+
+    @contextmanager
+    def spread(self) -> Iterator[None]:
+        """Within it operations are spread over so many threads."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def __str__(self) -> str:
+        way = "all at once" if self.at_once == ALL else f"{self.at_once} at once"
+        way = "one after another" if self.at_once is None else way
+        return f"{way}{', channels last' if self.channels_last else ''}, {self.threads} thread{'s'[: self.threads - 1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The manner that was found to be the fastest.
+
+    Attributes:
+        manner: How members are computed.
+        found: Seconds of a gradient, for each member, in each manner that was tried.
+        members: How many there were.
+        settled: Whether more members would not change it.
+    """
+
+    manner: Manner
+    found: dict[Manner, float]
+    members: int
+    settled: bool
+
+    def __str__(self) -> str:
+        tried = ", ".join(f"{manner} {_time(seconds)}" for manner, seconds in self.found.items())
+        return f"{self.manner}; a member and gradient took: {tried}"
+
+
+def choose(
+    network: StackedNetwork,
+    stack: Stack,
+    task: Task,
+    seats: Sequence[Seat],
+    features: Tensor,
+    target: Tensor,
+    most: int,
+    threads: int,
+) -> Choice:
+    """Take gradients of a batch in each manner and choose the fastest; the stack and the seats are left as they were.
+
+    Args:
+        network: The forward pass of all.
+        stack: Their numbers.
+        task: Their task.
+        seats: The members.
+        features: [k, n, ...].
+        target: [k, n, ...].
+        most: How many may be computed at once.
+        threads: How many the process has.
+    """
+    found: dict[Manner, float] = {}
+
+    def measure(manner: Manner) -> float:
+        some = seats[: manner.at_once or 1]
+        way = manner.way(network, stack, task, some)
+        try:
+            with manner.spread():
+                seconds = _seconds(way, stack, some, features[: len(some)], target[: len(some)])
+            found[manner] = seconds / len(some)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            found[manner] = math.inf
+        return found[manner]
+
+    for channels_last in (False, True) if features.ndim == 5 else (False,):
+        measure(Manner(None, channels_last))
+    in_turn = best = min(found, key=found.__getitem__)
+    fused = math.inf
+    for size in _sizes(min(len(seats), most), FEW if found[in_turn] < SLOW else PAIR):
+        fused = min(fused, measure(Manner(size)))
+        if found[Manner(size)] > TOO_SLOW * found[in_turn]:
+            break
+    if fused <= CLEARLY * found[in_turn]:
+        best = min((each for each in found if each.at_once is not None), key=found.__getitem__)
+    if threads > 1 and found[best] * (best.at_once or 1) > SLOW:
+        spread = replace(best, threads=threads)
+        if CLEARLY * measure(spread) < found[best]:
+            best = spread
+    settled = len(seats) >= MEASURED_UP_TO or (not math.isinf(fused) and fused > TOO_SLOW * found[in_turn])
+    # All at once stays all, whoever joins.
+    manner = replace(best, at_once=most) if best.at_once == min(len(seats), most) else best
+    return Choice(manner, found, len(seats), settled)
+
+
+def _sizes(largest: int, few: int) -> Iterator[int]:
+    if largest > 2 * few:
+        yield few
+    if largest > 1:
+        yield largest
+
+
+def _seconds(way: Way, stack: Stack, seats: Sequence[Seat], features: Tensor, target: Tensor) -> float:
+    """The fastest of three gradients, the first of which warms up; of one that is slow, that one."""
+    buffers, states = stack.kept_buffers(), [seat.generator.get_state() for seat in seats]
+    best = math.inf
+    try:
+        for _ in range(3):
+            _wait(features.device)
+            began = time.perf_counter()
+            way.differentiate(features, target)
+            _wait(features.device)
+            best = min(best, time.perf_counter() - began)
+            if best > SLOW:
+                break
+    finally:
+        stack.restore(buffers)
+        for seat, state in zip(seats, states, strict=True):
+            seat.generator.set_state(state)
+            if seat.failure is not None:
+                error, seat.failure = seat.failure, None
+                raise error
+    return best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _time(seconds: float) -> str:
+    if math.isinf(seconds):
+        return "out of memory"
+    return f"{1e3 * seconds:.3g} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.3g} us"

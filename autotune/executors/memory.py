@@ -1,0 +1,39 @@
+"""When memory runs out, and how many trials it holds."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+from torch import nn
+
+from autotune.data.batches import EVALUATION_BATCH
+
+# Numbers kept for each parameter: itself, its gradient, two moments, an average, and one to work with.
+NUMBERS_A_PARAMETER = 6
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, the device's or the machine's, ran out."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    said = str(error)
+    return isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
+
+
+def free_bytes(device: torch.device) -> int:
+    """What can still be allocated on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def member_bytes(network: nn.Module, bytes_a_sample: int, batch_size: int) -> int:
+    """What a trial takes, roughly.
+
+    Args:
+        network: What it trains.
+        bytes_a_sample: What a forward pass keeps for the backward pass, for each sample.
+        batch_size: Samples an update.
+    """
+    parameters = sum(parameter.nbytes for parameter in network.parameters())
+    return NUMBERS_A_PARAMETER * parameters + bytes_a_sample * max(batch_size, EVALUATION_BATCH)

@@ -1,0 +1,473 @@
+"""How fast a search trains, against Optuna, Lightning and MLflow put together as a user would, and against its limit.
+
+    python benchmarks/throughput.py [--trials 200] [--peer-trials 20] [--data digits]
+    python benchmarks/throughput.py --asha [--seeds 3]
+
+The default space is drawn from once, by chance; all parts train these trials, none pruned, and mirror them to an MLflow
+of their own. The peer and the lightning executor, which train one trial after the other, are given some of them, picked
+so that each batch size, optimizer and BatchNorm has its share. Ours are the real command in a process of its own, from
+its first word on, when all but MLflow is imported, to its last, when all is in MLflow; of the peer only
+`study.optimize` is counted, after MLflow's schema is made. The peer has a LightningModule, DataLoaders, MLFlowLogger
+and a callback for pruning as their documentation writes them; the network and the data are the same. In the place of
+our dynamic learning rate it has torch's ReduceLROnPlateau.
+
+The limit is the matrix products of these trials alone: `torch.bmm` over K trials of one batch size, forward and
+backward for each batch, forward for the validation part.
+
+With --asha trials are pruned and drawn by TPE: how long ours takes to a value as good as the best of the peer's whole
+study.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.loggers import MLFlowLogger
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics.classification import MulticlassAccuracy
+
+from autotune.compose import compose, conf_dir
+from autotune.data.digits import Digits
+from autotune.data.idx import Idx
+from autotune.data.source import Part, Source, Split, split
+from autotune.models.cnn import CNN
+from autotune.models.mlp import MLP
+from autotune.space import Space
+
+HIDDEN = (64, 32)
+FASHION = "/usr/share/datasets/fashion-mnist"
+FASHION_LIMIT = 10_000
+SLOTS = (8, 32, 128)
+MEMBERS = (32, 64)
+THREADS = (1, 2)
+EVALUATION_BATCH = 512
+RATES = {"sgd": (1e-3, 1.0), "bgd": (1e-2, 10.0), "adam": (1e-4, 1e-1)}
+DECAYS = {"exponential": (0.8, 1.0, False), "dynamic": (0.5, 50.0, True)}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained.
+
+    Attributes:
+        overrides: It, for the command.
+        batch_sizes: The choice of them in its default space.
+        source: Its data.
+        epochs: Of a trial.
+    """
+
+    overrides: tuple[str, ...]
+    batch_sizes: tuple[int, ...]
+    source: Source
+    epochs: int
+
+    def network(self, params: Mapping[str, Any], data: Split) -> nn.Module:
+        if "model.head" in params:
+            return CNN(data.input_shape, data.outputs, head=params["model.head"], batch_norm=params["model.batch_norm"])
+        return MLP(data.input_shape, data.outputs, hidden=HIDDEN, batch_norm=params["model.batch_norm"])
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long training took.
+
+    Attributes:
+        seconds: To the end of the last trial.
+        whole: Until everything was written too.
+        epochs: Trained in all.
+    """
+
+    seconds: float
+    whole: float
+    epochs: int
+
+    @property
+    def ms(self) -> float:
+        return 1e3 * self.whole / self.epochs
+
+
+# The peer.
+
+
+class Network(LightningModule):
+    def __init__(self, network: nn.Module, params: Mapping[str, Any], epochs: int) -> None:
+        super().__init__()
+        self.network = network
+        self.params = params
+        self.epochs = epochs
+        self.accuracy = MulticlassAccuracy(10)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        loss = functional.cross_entropy(self.network(batch[0]), batch[1])
+        self.log("train_loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        outputs = self.network(batch[0])
+        self.log("val_loss", functional.cross_entropy(outputs, batch[1]))
+        self.accuracy(outputs, batch[1])
+        self.log("val_accuracy", self.accuracy)
+
+    def configure_optimizers(self) -> Any:
+        name, schedule = self.params["optimizer"], self.params["schedule"]
+        rate = self.params[f"optimizer.{name}.lr"]
+        optimizer: torch.optim.Optimizer
+        if name == "adam":
+            optimizer = torch.optim.Adam(self.parameters(), lr=rate)
+        else:
+            momentum = self.params.get("optimizer.sgd.momentum", 0.0)
+            optimizer = torch.optim.SGD(self.parameters(), lr=rate, momentum=momentum)
+        if schedule == "exponential":
+            decay = self.params["schedule.exponential.decay"]
+            return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)]
+        if schedule == "cosine":
+            return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)]
+        if schedule == "dynamic":
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "train_loss"}}
+        return optimizer
+
+
+class Pruning(Callback):
+    """What optuna-integration's PyTorchLightningPruningCallback does, and the best value."""
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        self.trial = trial
+        self.best = 0.0
+        self.epochs = 0
+
+    def on_validation_end(self, trainer: Trainer, _: LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        value = float(trainer.callback_metrics["val_accuracy"])
+        self.best, self.epochs = max(self.best, value), self.epochs + 1
+        self.trial.report(value, trainer.current_epoch + 1)
+        if self.trial.should_prune():
+            raise optuna.TrialPruned
+
+
+def suggested(trial: optuna.Trial, task: Task) -> dict[str, Any]:
+    """The default space, in Optuna's words."""
+    optimizer = trial.suggest_categorical("optimizer", ["sgd", "bgd", "adam"])
+    trial.suggest_float(f"optimizer.{optimizer}.lr", *RATES[optimizer], log=True)
+    if optimizer == "sgd":
+        trial.suggest_categorical("optimizer.sgd.momentum", [0.0, 0.9])
+    if optimizer != "bgd":
+        trial.suggest_categorical("data.batch_size", task.batch_sizes)
+    schedule = trial.suggest_categorical("schedule", ["constant", "exponential", "cosine", "dynamic"])
+    if schedule in DECAYS:
+        low, high, log = DECAYS[schedule]
+        trial.suggest_float(f"schedule.{schedule}.decay", low, high, log=log)
+    trial.suggest_categorical("model.batch_norm", [True, False])
+    if isinstance(task.source, Idx):
+        trial.suggest_categorical("model.head", ["average", "flatten"])
+    return trial.params
+
+
+def peer(
+    folder: Path, task: Task, trials: int, points: Sequence[Mapping[str, Any]], pruner: Any, seed: int
+) -> tuple[Timing, optuna.Study]:
+    """A study of the peer's: what it took, and the study."""
+    folder.mkdir()
+    data = split(task.source)
+    train, val = data.train, data.val
+    assert isinstance(train, Part)
+    assert isinstance(val, Part)
+    uri = f"sqlite:///{folder}/mlflow.db"
+    epochs = 0
+
+    def logger() -> MLFlowLogger:
+        return MLFlowLogger("bench", tracking_uri=uri, artifact_location=(folder / "artifacts").as_uri())
+
+    def objective(trial: optuna.Trial) -> float:
+        nonlocal epochs
+        params = suggested(trial, task)
+        seed_everything(seed, verbose=False)
+        batch_size = params.get("data.batch_size", len(train))
+        reporting = Pruning(trial)
+        mlflow = logger()
+        mlflow.log_hyperparams(params)
+        trainer = Trainer(
+            max_epochs=task.epochs,
+            devices=1,
+            logger=mlflow,
+            callbacks=[reporting],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        try:
+            trainer.fit(
+                Network(task.network(params, data), params, task.epochs),
+                DataLoader(TensorDataset(train.features, train.target), batch_size=batch_size, shuffle=True),
+                DataLoader(TensorDataset(val.features, val.target), batch_size=EVALUATION_BATCH),
+            )
+        finally:
+            epochs += reporting.epochs
+        return reporting.best
+
+    study = optuna.create_study(
+        storage=f"sqlite:///{folder}/optuna.db",
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        pruner=pruner,
+    )
+    for point in points:
+        study.enqueue_trial(dict(point))
+    _ = logger().experiment  # makes the schema
+    begun = time.perf_counter()
+    study.optimize(objective, trials)
+    seconds = time.perf_counter() - begun
+    return Timing(seconds, seconds, epochs), study
+
+
+# Ours.
+
+
+def ours(home: Path, task: Task, *overrides: str, points: Sequence[Mapping[str, Any]] = ()) -> Timing:
+    """The command, in a home of its own; its study is called ``bench``."""
+    front = home / "front"
+    (front / "experiment").mkdir(parents=True)
+    content = yaml.safe_dump({"study": {"enqueue": [dict(point) for point in points]}})
+    (front / "experiment" / "drawn.yaml").write_text(f"# @package _global_\n{content}")
+    command = [sys.executable, "-m", "autotune.search", "--config-dir", str(front), f"home={home}", "study.name=bench"]
+    command += [*task.overrides, f"trainer.max_epochs={task.epochs}", *(["experiment=drawn"] if points else [])]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    began = last = None
+    with subprocess.Popen([*command, *overrides], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        for _ in process.stdout:
+            last = time.perf_counter()
+            began = last if began is None else began
+    if process.returncode != 0 or began is None or last is None:
+        raise SystemExit(f"the search ended with {process.returncode}: {' '.join(overrides)}")
+    told = json.loads((home / "studies" / "bench" / "summary.json").read_text())
+    return Timing(told["seconds"], last - began, told["trained_epochs"])
+
+
+def drawn(task: Task, trials: int, seed: int) -> list[dict[str, Any]]:
+    """Trials of the default space by chance."""
+    space = Space(compose("search", [*task.overrides, "executor=lightning"]))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    return [space.suggest(study.ask()) for _ in range(trials)]
+
+
+def picked(points: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """So many of the trials that stand for all."""
+    alike = sorted(points, key=lambda point: (_batch_size(point), point["optimizer"], point["model.batch_norm"]))
+    return [alike[(2 * index + 1) * len(alike) // (2 * count)] for index in range(count)]
+
+
+def _batch_size(point: Mapping[str, Any]) -> float:
+    """Infinite for the whole training part."""
+    return float("inf") if point["optimizer"] == "bgd" else point["data.batch_size"]
+
+
+# The limit.
+
+
+def limit(data: Split, points: Sequence[Mapping[str, Any]], members: int, threads: int) -> float:
+    """Milliseconds of an epoch of one trial, the mean over the trials."""
+    widths = [data.input_shape[0], *HIDDEN, data.outputs]
+    samples, judged = len(data.train), len(data.val)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        validation = _products(members, judged, widths, backward=False)
+        total = 0.0
+        for batch_size, count in Counter(_batch_size(point) for point in points).items():
+            batch = min(int(min(batch_size, samples)), samples)
+            total += count * (samples / batch * _products(members, batch, widths, backward=True) + validation)
+    finally:
+        torch.set_num_threads(before)
+    return 1e3 * total / len(points) / members
+
+
+def _products(members: int, batch: int, widths: Sequence[int], backward: bool) -> float:
+    """Seconds of the matrix products of one batch."""
+    layers = [
+        (torch.randn(members, batch, width), torch.randn(members, width, next_), torch.randn(members, batch, next_))
+        for width, next_ in pairwise(widths)
+    ]
+
+    def run() -> None:
+        for index, (inputs, weights, errors) in enumerate(layers):
+            torch.bmm(inputs, weights)
+            if backward:
+                torch.bmm(inputs.transpose(1, 2), errors)
+                if index:
+                    torch.bmm(errors, weights.transpose(1, 2))
+
+    def timed() -> Iterator[float]:
+        for _ in range(5):
+            begun = time.perf_counter()
+            for _ in range(repeats):
+                run()
+            yield (time.perf_counter() - begun) / repeats
+
+    repeats = 3
+    repeats = max(3, int(0.03 / min(timed())))
+    return statistics.median(timed())
+
+
+# What is printed.
+
+
+def throughput(folder: Path, task: Task, trials: int, peer_trials: int) -> None:
+    points = drawn(task, trials, 0)
+    few = picked(points, peer_trials)
+    common = ("sampler=random", "pruner=none")
+    print(f"{'':<44} {'trials':>6} {'epochs':>7} {'seconds':>8} {'mirrored':>8} {'ms an epoch':>11}")
+
+    def show(name: str, count: int, timing: Timing) -> Timing:
+        seconds = f"{timing.seconds:>8.2f} {timing.whole:>8.2f}"
+        print(f"{name:<44} {count:>6} {timing.epochs:>7} {seconds} {timing.ms:>11.3f}", flush=True)
+        return timing
+
+    by_user, _ = peer(folder / "peer", task, peer_trials, few, optuna.pruners.NopPruner(), 0)
+    show("(a) Optuna + Lightning + MLflow by hand", peer_trials, by_user)
+    single = ours(folder / "single", task, *common, f"budget.trials={peer_trials}", "executor=lightning", points=few)
+    show("(b) executor=lightning", peer_trials, single)
+    populations: dict[int, Timing] = {}
+    if (conf_dir() / "executor" / "population.yaml").exists():
+        for slots in SLOTS:
+            how = ("executor=population", f"executor.slots={slots}", f"budget.trials={trials}")
+            populations[slots] = show(
+                f"(c) executor=population, {slots} slots",
+                trials,
+                ours(folder / f"population{slots}", task, *common, *how, points=points),
+            )
+    else:
+        print("(c) is left out: there is no conf/executor/population.yaml")
+    limits = {}
+    if isinstance(task.source, Digits):
+        for threads in THREADS:
+            for members in MEMBERS:
+                limits[members, threads] = limit(split(task.source), points, members, threads)
+                name = f"(d) matrix products, {members} trials, {threads} threads"
+                print(f"{name:<44} {'':>32} {limits[members, threads]:>11.3f}", flush=True)
+    print(f"\n(a)/(b): {by_user.ms / single.ms:.1f}")
+    for slots, population in populations.items():
+        unmirrored = 1e3 * population.seconds / population.epochs
+        line = f"{slots:>4} slots   (a)/(c) {by_user.ms / population.ms:.1f}   (b)/(c) {single.ms / population.ms:.1f}"
+        if limits:
+            line += f"   (c)/(d) {population.ms / min(limits.values()):.1f}"
+        print(f"{line}   without what MLflow is waited for at the end: (a)/(c) {by_user.ms / unmirrored:.1f}")
+    whole = by_user.whole * trials / peer_trials
+    print(f"all {trials} trials would take (a) {whole:.0f} s")
+
+
+def time_to_quality(folder: Path, task: Task, trials: int, seeds: int, slots: int) -> None:
+    executors = ["executor=lightning"]
+    if (conf_dir() / "executor" / "population.yaml").exists():
+        executors.append(f"executor=population executor.slots={slots}")
+    ratios: dict[str, list[float]] = {executor: [] for executor in executors}
+    for seed in range(seeds):
+        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3, min_early_stopping_rate=0)
+        timing, study = peer(folder / f"peer{seed}", task, trials, (), pruner, seed)
+        goal = study.best_value
+        reached = _seconds_to(study.trials, goal)
+        assert reached is not None
+        print(
+            f"seed {seed}: by hand {goal:.4f} after {reached:.1f} s, {trials} trials in {timing.whole:.1f} s",
+            flush=True,
+        )
+        for index, executor in enumerate(executors):
+            home = folder / f"ours{seed}-{index}"
+            whole = ours(home, task, f"budget.trials={trials}", f"study.seed={seed}", *executor.split())
+            storage = JournalStorage(JournalFileBackend(str(home / "studies" / "bench" / "study.journal")))
+            found = optuna.load_study(study_name="bench", storage=storage).trials
+            seconds = _seconds_to(found, goal)
+            best = max(trial.value or 0.0 for trial in found)
+            if seconds is None:
+                print(f"  {executor}: not reached in {trials} trials, {whole.whole:.1f} s; its best is {best:.4f}")
+                ratios[executor].append(0.0)
+                continue
+            ratios[executor].append(reached / seconds)
+            print(
+                f"  {executor}: after {seconds:.1f} s ({reached / seconds:.1f} times as fast), "
+                f"{trials} trials in {whole.whole:.1f} s, best {best:.4f}",
+                flush=True,
+            )
+    for executor, each in ratios.items():
+        print(f"{executor}: median {statistics.median(each):.1f} times as fast; 0 stands for not reached")
+
+
+def _seconds_to(trials: Sequence[optuna.trial.FrozenTrial], goal: float) -> float | None:
+    """From the first trial's beginning to the end of the first one that is as good; None where none is."""
+    begun = min(trial.datetime_start for trial in trials if trial.datetime_start)
+    ends = [
+        (trial.datetime_complete - begun).total_seconds()
+        for trial in trials
+        if trial.state == optuna.trial.TrialState.COMPLETE
+        and trial.datetime_complete is not None
+        and trial.value is not None
+        and trial.value >= goal - 1e-6
+    ]
+    return min(ends, default=None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=["digits", "fashion"], default="digits")
+    parser.add_argument("--trials", type=int, help="default: 200, of fashion 12")
+    parser.add_argument("--peer-trials", type=int, help="default: 20, of fashion 3")
+    parser.add_argument("--epochs", type=int, help="of a trial; default: 27, of fashion 3")
+    parser.add_argument("--asha", action="store_true", help="time to the best value of the peer's")
+    parser.add_argument("--seeds", type=int, default=1, help="how many studies --asha compares")
+    parser.add_argument("--slots", type=int, default=32, help="of --asha")
+    arguments = parser.parse_args()
+    is_digits = arguments.data == "digits"
+    trials = arguments.trials or (200 if is_digits else 12)
+    peer_trials = min(trials, arguments.peer_trials or (20 if is_digits else 3))
+    epochs = arguments.epochs or (27 if is_digits else 3)
+    if is_digits:
+        task = Task(("data=digits", "model=mlp"), (16, 32, 64, 128), Digits(), epochs)
+    else:
+        overrides = ("data=idx", f"data.path={FASHION}", f"data.limit={FASHION_LIMIT}", "model=cnn")
+        task = Task(overrides, (32, 64, 128, 256), Idx(path=FASHION, limit=FASHION_LIMIT), epochs)
+    warnings.simplefilter("ignore")
+    for name in ("lightning.pytorch", "lightning.fabric", "mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "lightning", "optuna", "mlflow"))
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {versions}; "
+        f"{arguments.data}, {epochs} epochs a trial"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        if arguments.asha:
+            time_to_quality(Path(name), task, trials, arguments.seeds, arguments.slots)
+        else:
+            throughput(Path(name), task, trials, peer_trials)
+
+
+if __name__ == "__main__":
+    main()
