@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from autotune.stacking.layers import Pass
 from autotune.stacking.network import StackedNetwork
@@ -119,7 +120,7 @@ class InTurn:
 
     def __init__(self, stack: Stack, task: Task, seats: Sequence[Seat], channels_last: bool = False) -> None:
         self._task, self._seats = task, seats
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self._channels_last = channels_last
         self._random = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in seats[0].network.modules())
         self._gradients = [list(stack.views(stack.gradients[row : row + 1]).values()) for row in range(len(seats))]
         self._trained = [_own(stack, stack.parameters[row : row + 1]) for row in range(len(seats))]
@@ -150,7 +151,7 @@ class InTurn:
     def _differentiate(self, row: int, features: Tensor, target: Tensor, share: Tensor | None, add: bool) -> Tensor:
         network = self._seats[row].network
         with _drawing_from(self._seats[row].generator, self._random):
-            loss = self._task.loss(network(self._formatted(features)), target)
+            loss = self._task.loss(self._forward(network, features), target)
         counted = loss if share is None else loss * share
         gradients = torch.autograd.grad(counted, list(network.parameters()))
         kept = [each[0] for each in self._gradients[row]]
@@ -168,7 +169,7 @@ class InTurn:
             if seat.failure is None:
                 _point(seat.network.eval(), self._judged[row])
                 try:
-                    answer = seat.network(self._formatted(features))
+                    answer = self._forward(seat.network, features)
                 except Exception as error:
                     seat.failure = error
                 finally:
@@ -180,8 +181,21 @@ class InTurn:
         nothing = torch.full_like(answered[0], float("nan"))
         return torch.stack([nothing if answer is None else answer for answer in found])
 
-    def _formatted(self, features: Tensor) -> Tensor:
-        return features.contiguous(memory_format=self._format) if features.ndim == 4 else features
+    def _forward(self, network: nn.Module, features: Tensor) -> Tensor:
+        if not self._channels_last:
+            return network(features)  # type: ignore[no-any-return]
+        parameters = {name: _channels_last(each) for name, each in network.named_parameters()}
+        images = features.contiguous(memory_format=torch.channels_last)
+        return functional_call(network, parameters, (images,))  # type: ignore[no-any-return]
+
+
+def _channels_last(weight: Tensor) -> Tensor:
+    """A convolution's weight in that order, by its strides too where there is one channel; any other as it is."""
+    if weight.ndim != 4:
+        return weight
+    rows = weight.permute(0, 2, 3, 1).contiguous()
+    _, height, width, channels = rows.shape
+    return rows.as_strided(weight.shape, (height * width * channels, 1, width * channels, channels))
 
 
 def _own(stack: Stack, row: Tensor) -> list[Tensor]:
