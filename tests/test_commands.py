@@ -151,7 +151,7 @@ SEARCH_MISTAKES = {
     ),
     "argument the pruner refuses": (
         ["pruner.reduction_factor=1"],
-        "pruner: autotune.steering.SuccessiveHalving refuses its arguments "
+        "pruner: autotune.pruners.SuccessiveHalving refuses its arguments "
         "(The value of `reduction_factor` is 1, but must be `reduction_factor >= 2`); see its documentation",
     ),
     "database without a place": (["storage=rdb"], "storage.url: a value is missing; give it: storage.url=..."),

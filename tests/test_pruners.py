@@ -16,8 +16,8 @@ from optuna.trial import TrialState
 
 from autotune.compose import compose, conf_dir
 from autotune.errors import UserError
+from autotune.pruners import SuccessiveHalving
 from autotune.search import check_config
-from autotune.steering import SuccessiveHalving
 from autotune.trial import Record, State
 
 from .steered import EPOCHS, curve, search
@@ -85,7 +85,7 @@ def test_asha_stops_at_its_rungs_alone() -> None:
 @pytest.mark.parametrize("slots", [1, 4])
 def test_asha_decides_as_optunas_does_where_a_study_goes_on_too(slots: int) -> None:
     outcomes = []
-    for pruner in ("autotune.steering.SuccessiveHalving", "optuna.pruners.SuccessiveHalvingPruner"):
+    for pruner in ("autotune.pruners.SuccessiveHalving", "optuna.pruners.SuccessiveHalvingPruner"):
         steer = {"_target_": pruner}
         begun = search("sampler=random", pruner="asha", steer=steer, epochs=60, slots=slots)
         goes_on = search(
