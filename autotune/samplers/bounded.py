@@ -13,6 +13,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from autotune.samplers._as_asked import AsAsked
 from autotune.space import suggest
 
 LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -25,7 +26,7 @@ MOST_BEST = 25
 FILLED = 0.95
 
 
-class Bounded(BaseSampler):
+class Bounded(AsAsked):
     """Asks another sampler in a study of its own that holds the best trials and a sample of the others.
 
     Each trial has a counterpart in that study, which is asked, and told, the same. When more than `at_most` of them are
@@ -61,16 +62,6 @@ class Bounded(BaseSampler):
         self._counterparts[trial.number] = self._begin(fixed)
         if fixed:
             self._given.add(trial.number)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """None: each parameter is asked of the counterpart."""
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Nothing."""
-        return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
