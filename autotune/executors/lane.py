@@ -296,10 +296,10 @@ class Lane:
         size = self._way.size if isinstance(self._way, Fused) else 1
         if self.choice is not None and size == 1:
             raise error
+        at_once = None
         if out_of_memory(error) and size > 1:
-            self._most = size // 2
+            at_once = self._most = size // 2
             _log.debug("out of memory with %d members in batches of %d at once", size, self._batch_size)
-        at_once = self._most if out_of_memory(error) and size > 1 else None
         self.choice = Choice(Manner(at_once), {}, len(self.members), settled=True)
         self._way = self._chosen(self.choice)
 

@@ -210,6 +210,7 @@ class _Berth:
         self.waiting: list[Member] = []
         self.leaving: list[Member] = []
         self.latencies: dict[str, float] = {}
+        self.trainer_key = _trainer_key(assembly.trainer)
         self.bytes = member_bytes(assembly.module, network.bytes_a_sample, self.data.batch_size)
 
     @property
@@ -278,7 +279,7 @@ class _Crew(LightningModule):
             return
         largest = max(self._berths.values(), key=len)
         trainer = make_trainer(largest.assembly, [_Judging(self)], max_epochs=-1)
-        self._trainer_key = _trainer_key(largest.assembly.trainer)
+        self._trainer_key = largest.trainer_key
         self._memory = PeakMemory(trainer.strategy.root_device)
         self._parts.clear()
         try:
@@ -334,10 +335,7 @@ class _Crew(LightningModule):
                 self._tell(end)
         self._fill()
         self._clear()
-        mine = any(
-            len(each) and _trainer_key(each.assembly.trainer) == self._trainer_key for each in self._berths.values()
-        )
-        if self._alone or not mine:
+        if self._alone or not self._ready():
             self.trainer.should_stop = True
 
     # How it does it.
@@ -401,7 +399,7 @@ class _Crew(LightningModule):
         update = learner.update
         key = (
             _trainer_key(assembly.trainer),
-            *(data.source, data.batch_size, learner.task, structure(learner.network)),
+            *(data.source, data.batch_size, learner.task, network),  # one for all of a structure
             *(update.accumulate, update.micro_batch, update.average is None, update.clip is None, update.clip_by),
         )
         if key not in self._berths:
@@ -425,14 +423,14 @@ class _Crew(LightningModule):
         One is gone on with until another has twice as many members: lanes that wait fill meanwhile, and full lanes cost
         the least a member.
         """
-        ready = [
-            each
-            for each in self._berths.values()
-            if len(each) and _trainer_key(each.assembly.trainer) == self._trainer_key
-        ]
+        ready = self._ready()
         fullest = max(ready, key=len)
         current = self._current
         return current if current in ready and 2 * len(current) > len(fullest) else fullest
+
+    def _ready(self) -> list[_Berth]:
+        """Those with members that this Trainer can train."""
+        return [each for each in self._berths.values() if len(each) and each.trainer_key == self._trainer_key]
 
     def _placed(self, data: ArrayData) -> tuple[Part, Part]:
         """The training and validation parts on the device."""

@@ -89,10 +89,7 @@ class Fused:
             loss = self._network.losses(now, self._task, features[rows], target[rows])
             counted = loss if share is None else loss * share[rows]
             gradients = torch.autograd.grad(counted.sum(), list(now.parameters.values()))
-            if add:
-                torch._foreach_add_(kept, list(gradients))
-            else:
-                torch._foreach_copy_(kept, list(gradients))
+            _leave(gradients, kept, add)
             found.append(loss.detach())
         return found[0] if len(found) == 1 else torch.cat(found)
 
@@ -154,11 +151,7 @@ class InTurn:
             loss = self._task.loss(self._forward(network, features), target)
         counted = loss if share is None else loss * share
         gradients = torch.autograd.grad(counted, list(network.parameters()))
-        kept = [each[0] for each in self._gradients[row]]
-        if add:
-            torch._foreach_add_(kept, list(gradients))
-        else:
-            torch._foreach_copy_(kept, list(gradients))
+        _leave(gradients, [each[0] for each in self._gradients[row]], add)
         return loss.detach()
 
     def outputs(self, features: Tensor) -> Tensor:
@@ -187,6 +180,10 @@ class InTurn:
         parameters = {name: _channels_last(each) for name, each in network.named_parameters()}
         images = features.contiguous(memory_format=torch.channels_last)
         return functional_call(network, parameters, (images,))  # type: ignore[no-any-return]
+
+
+def _leave(gradients: Sequence[Tensor], places: list[Tensor], add: bool) -> None:
+    (torch._foreach_add_ if add else torch._foreach_copy_)(places, list(gradients))
 
 
 def _channels_last(weight: Tensor) -> Tensor:

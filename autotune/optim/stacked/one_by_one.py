@@ -11,16 +11,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from autotune.optim.stacked._stacked import StackedOptimizer
+from autotune.optim.update import Update
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member's optimizer, its groups with their base rates, and its parameters with their places in a row."""
+    """A member's optimizer, its groups with base rates, its parameters with their places in a row, and its decay."""
 
     optimizer: Optimizer
     groups: list[tuple[dict[str, Any], float]]
     parameters: list[tuple[Tensor, int]]
-    decay: float
+    update: Update
 
 
 class OneByOne(StackedOptimizer):
@@ -45,7 +46,7 @@ class OneByOne(StackedOptimizer):
             ValueError: The optimizer's parameters are not the network's, or their places cannot be told.
         """
         groups = [(group, group["lr"]) for group in optimizer.param_groups]
-        self._members.append(Member(optimizer, groups, self._places(optimizer), decay))
+        self._members.append(Member(optimizer, groups, self._places(optimizer), Update(decay=decay)))
         self._factors = ()
 
     def keep(self, members: Sequence[int]) -> None:
@@ -71,8 +72,8 @@ class OneByOne(StackedOptimizer):
                 parameter.grad = slopes[place].view(parameter.shape)
             for group, base in member.groups:
                 group["lr"] = base * factor
-                if member.decay:
-                    torch._foreach_mul_([each.data for each in group["params"]], 1 - group["lr"] * member.decay)
+            if member.update.decay:
+                member.update.decays(member.optimizer)
             member.optimizer.step()
         self._made += 1
 
