@@ -215,7 +215,7 @@ def main() -> None:
         show(medians(peer, arguments.repeats, cold=False))
         print("where ours go, in a run of its own:")
         show_steps(steps)
-        print("imports by package, those of MLflow's thread included, seconds:")
+        print("imports by package, those of the process that writes to MLflow left out, seconds:")
         show_imports()
         try:
             drop_caches()

@@ -35,8 +35,18 @@ class Tracker(Protocol):
         best_history: Sequence[tuple[int, float]],
         files: Sequence[Path],
         status: str,
+        answer: str = "",
     ) -> None:
-        """Hear how the search ended."""
+        """Hear how the search ended.
+
+        Args:
+            best: The winner; None where there is none.
+            states: How many trials ended in each state.
+            best_history: The best value so far, at each trial that improved it: pairs of trial number and value.
+            files: To be shown with the search; those that are missing are left out.
+            status: FINISHED, KILLED or FAILED.
+            answer: What came of it, in Markdown; takes the place of the description where it is not empty.
+        """
 
     def close(self) -> None:
         """Write what is not yet written, for a bounded time."""

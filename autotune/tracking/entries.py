@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from autotune import naming
+from autotune.masking import mask as mask
 from autotune.trial import Record, State
 
 KEY_CHARACTERS = 250
@@ -16,7 +18,9 @@ PARAM_CHARACTERS = 6000
 TAG_CHARACTERS = 5000
 
 PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
 OBJECTIVE = "objective"
+SEARCH = "search"
 
 STATUS = {
     State.RUNNING: "RUNNING",
@@ -26,7 +30,6 @@ STATUS = {
     State.FAIL: "FAILED",
 }
 
-_SECRET = re.compile(r"(?<=://)(?:[^/\s@]*:\S*|[^/\s@]+)(?=@)|(?<=[?&]password=)[^&\s]+")
 _INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
 
 
@@ -39,9 +42,37 @@ class Point(NamedTuple):
     step: int
 
 
-def mask(text: str) -> str:
-    """A text with the user and password of every URL in it made unreadable."""
-    return _SECRET.sub("***", text)
+class Identity(NamedTuple):
+    """What tells a child run from all others of its study.
+
+    Attributes:
+        stage: The record's.
+        number: The trial's, in the study.
+        seed: As a tag has it. Empty in the stage ``search``, where the number says it all; what trains a trial again
+            does so once with each seed.
+    """
+
+    stage: str
+    number: int
+    seed: str
+
+    @classmethod
+    def of(cls, record: Record) -> Identity:
+        """The identity of a record."""
+        return cls._made(record.stage, record.number, record.config.get("seed"))
+
+    @classmethod
+    def tagged(cls, tags: Mapping[str, str]) -> Identity | None:
+        """The identity of a run with these tags; None where they tell none."""
+        number = tags.get("trial_number", "")
+        return cls._made(tags.get("stage", SEARCH), int(number), tags.get("seed")) if number.isdecimal() else None
+
+    @classmethod
+    def _made(cls, stage: str, number: int, seed: object) -> Identity:
+        return cls(stage, number, "" if stage == SEARCH or seed is None else str(seed))
+
+    def __str__(self) -> str:
+        return f"trial {self.number}" + ("" if self.stage == SEARCH else f" of {self.stage} with seed {self.seed}")
 
 
 def milliseconds(moment: datetime) -> int:
@@ -102,6 +133,7 @@ def trial_tags(record: Record, study: str, parent: str) -> dict[str, str]:
             "seed": record.config.get("seed"),
             "stage": record.stage,
             "family": record.family,
+            "schedule": naming.schedule(record.config),
             "error": record.error,
         }
     )
@@ -122,7 +154,7 @@ def points(record: Record, start: int, times: Sequence[int], ended: int, behind:
         ended: When the trial ended, where it did; ms since 1970.
         behind: A step that the final objective must not lie before, or an older value would be shown as the latest.
     """
-    curves = {name: [_number(value) for value in values] for name, values in record.curves.items()}
+    curves = {name: [finite(value) for value in values] for name, values in record.curves.items()}
     found = [
         Point(key(name), value, times[epoch], epoch + 1)
         for name, values in curves.items()
@@ -131,7 +163,7 @@ def points(record: Record, start: int, times: Sequence[int], ended: int, behind:
     ]
     best = _best_so_far(record, curves)
     over = record.state not in (State.RUNNING, State.WAITING)
-    told = math.nan if record.objective is None else _number(record.objective)
+    told = math.nan if record.objective is None else finite(record.objective)
     final = record.epochs - 1
     found += [
         Point(OBJECTIVE, value, times[epoch], epoch + 1)
@@ -139,7 +171,7 @@ def points(record: Record, start: int, times: Sequence[int], ended: int, behind:
         if epoch >= start and not (over and epoch == final and value != told)
     ]
     if over:
-        found += [Point(key(name), _number(value), ended, 0) for name, value in record.cost.items()]
+        found += [Point(key(name), finite(value), ended, 0) for name, value in record.cost.items()]
         is_written = best.get(final) == told and behind <= record.epochs
         if not is_written and (record.objective is not None or record.epochs):
             last = times[final] + 1 if record.epochs else 0
@@ -165,6 +197,7 @@ def _unmeasured(values: Sequence[float]) -> int:
     return next((epoch for epoch, value in enumerate(values) if not math.isnan(value)), 0)
 
 
-def _number(value: float) -> float:
-    number = float(value)
-    return number if math.isfinite(number) else math.nan
+def finite(value: float) -> float:
+    """A value as MLflow can draw it; see `points`."""
+    plain = float(value)
+    return plain if math.isfinite(plain) else math.nan

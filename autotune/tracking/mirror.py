@@ -13,7 +13,9 @@ from urllib.request import url2pathname
 
 import yaml
 
+from autotune import naming
 from autotune.tracking import entries
+from autotune.tracking.entries import Identity
 from autotune.tracking.store import Store
 from autotune.trial import Record, State
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 # What MLflow answers where the same call will never succeed.
 _FINAL = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
-_TEXT = {".yaml", ".json", ".csv"}
+_TEXT = {".yaml", ".json", ".csv", ".html", ".md"}
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C where it was built: six times faster
 
 
@@ -47,6 +49,7 @@ class Ending:
     best_history: Sequence[tuple[int, float]]
     files: Sequence[Path]
     status: str
+    answer: str
     time: int  # ms since 1970
 
 
@@ -89,7 +92,7 @@ class Mirror:
         self._opened: tuple[MlflowClient, str] | None = None
         self._study = ""
         self._parent: _Run | None = None
-        self._children: dict[int, _Run] = {}
+        self._children: dict[Identity, _Run] = {}
         self._complete = True  # whether _children has all there are
 
     @property
@@ -125,25 +128,42 @@ class Mirror:
             parent.status = "RUNNING"
         # A param can't be changed: of a search that goes on with other settings, config.yaml has the new ones.
         params = {key: value for key, value in entries.settings(beginning.settings).items() if key not in parent.params}
-        self._log(parent, [], params, entries.tags({"mlflow.note.content": beginning.description}))
+        self._log(parent, [], params, entries.tags({entries.NOTE: beginning.description}))
         parent.params |= set(params)
 
-    def write(self, record: Record, times: Sequence[int], heard: int) -> None:
+    def adopt(self, beginning: Beginning) -> None:
+        """Take up the parent run of a search that has ended, as it is; make it where it is missing."""
+        self._study = beginning.study
+        self._parent = self._find_parent(beginning) or self._make_parent(beginning)
+        self._complete = False
+        settings = entries.settings(beginning.settings)
+        missing = {key: value for key, value in settings.items() if key not in self._parent.params}
+        self._log(self._parent, [], missing, {})
+        self._parent.params |= set(missing)
+
+    @property
+    def status(self) -> str | None:
+        """How the parent run ended; None where it has not."""
+        return None if self._parent is None or self._parent.status == "RUNNING" else self._parent.status
+
+    def write(self, record: Record, times: Sequence[int], heard: int, is_doubted: bool = False) -> None:
         """Bring a trial's run up to what a record says.
 
         Args:
             record: The trial.
             times: When each of its epochs ended, ms since 1970.
             heard: When the record was heard, ms since 1970.
+            is_doubted: Whether a run that says it has all of it is written to all the same.
         """
         assert self._parent is not None
-        child = self._child(record.number)
+        identity = Identity.of(record)
+        child = self._child(identity)
         tags = entries.trial_tags(record, self._study, self._parent.run_id)
         status = entries.STATUS[record.state]
         if child is None:
             child = self._make(record.name, entries.milliseconds(record.started), tags)
-            self._children[record.number] = child
-        elif self._is_written(child, record, tags, status):
+            self._children[identity] = child
+        elif not is_doubted and self._is_written(child, record, tags, status):
             return
         elif child.status != "RUNNING":
             self._client.update_run(child.run_id, status="RUNNING")
@@ -156,8 +176,7 @@ class Mirror:
         child.epochs = record.epochs
         child.params |= set(params)
         if not child.has_config:
-            config = yaml.dump(dict(record.config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-            self._write_text(child, "config.yaml", config)
+            self._write_text(child, "config.yaml", config_text(record.config))
             child.has_config = True
         if status != "RUNNING":
             self._client.set_terminated(child.run_id, status, ended)
@@ -177,24 +196,25 @@ class Mirror:
             entries.Point("best_value", float(value), ending.time, number) for number, value in ending.best_history
         ]
         known = self._history(parent)
-        points = [point for point in points if _identity(point) not in known]
+        points = [point for point in points if _reading(point) not in known]
         points += [
             entries.Point(f"trials/{state.value}", float(ending.states.get(state.value, 0)), ending.time, 0)
             for state in State
         ]
-        best = None if ending.best is None else self._children.get(ending.best.number)
-        self._log(
-            parent,
-            points,
-            {},
-            entries.tags(
-                {
-                    "best_trial": ending.best and ending.best.number,
-                    "best_name": ending.best and ending.best.name,
-                    "best_run": best and best.run_id,
-                }
-            ),
-        )
+        tags: dict[str, object] = {entries.NOTE: ending.answer or None}
+        if ending.best is not None:
+            best = self._children.get(Identity.of(ending.best))
+            tags |= {
+                "best_trial": ending.best.number,
+                "best_name": ending.best.name,
+                "best_run": best and best.run_id,
+                "family": ending.best.family,
+                "schedule": naming.schedule(ending.best.config),
+            }
+            if ending.best.objective is not None:
+                value = entries.finite(ending.best.objective)
+                points.append(entries.Point(entries.OBJECTIVE, value, ending.time, 0))
+        self._log(parent, points, {}, entries.tags(tags))
         for file in ending.files:
             if file.exists():
                 self._write_file(parent, file)
@@ -219,7 +239,7 @@ class Mirror:
             "study": beginning.study,
             "kind": "search",
             "stage": "search",
-            "mlflow.note.content": beginning.description,
+            entries.NOTE: beginning.description,
             "mlflow.source.name": "autotune.search",
             "mlflow.source.type": "LOCAL",
         }
@@ -230,10 +250,10 @@ class Mirror:
         info = client.create_run(experiment_id, started, tags, entries.text(name, entries.KEY_CHARACTERS)).info
         return _Run(info.run_id, info.artifact_uri, "RUNNING", dict(tags))
 
-    def _child(self, number: int) -> _Run | None:
-        if number not in self._children:
+    def _child(self, identity: Identity) -> _Run | None:
+        if identity not in self._children:
             self._load_missing()
-        return self._children.get(number)
+        return self._children.get(identity)
 
     def _load_missing(self) -> None:
         """Learn of the children that an earlier process, or a call that failed, has made."""
@@ -246,9 +266,9 @@ class Mirror:
         while True:
             page = client.search_runs([experiment_id], only, max_results=1000, page_token=token)
             for run in page:
-                number = run.data.tags.get("trial_number", "")
-                if number.isdecimal():
-                    self._children.setdefault(int(number), _Run.of(run))
+                identity = Identity.tagged(run.data.tags)
+                if identity is not None:
+                    self._children.setdefault(identity, _Run.of(run))
             token = page.token
             if not token:
                 break
@@ -281,13 +301,13 @@ class Mirror:
         history = self._history(child)
         behind = max((step for key, step, _ in history if key == entries.OBJECTIVE), default=0)
         points = entries.points(record, child.epochs, times, ended, behind)
-        return [point for point in points if _identity(point) not in history] if history else points
+        return [point for point in points if _reading(point) not in history] if history else points
 
     def _history(self, run: _Run) -> set[tuple[str, int, float | None]]:
         """What earlier processes measured in a run: a trial that is run again measures it once more."""
         for key in run.metrics:
             for metric in self._client.get_metric_history(run.run_id, key):
-                run.history.add(_identity(entries.Point(metric.key, metric.value, metric.timestamp, metric.step)))
+                run.history.add(_reading(entries.Point(metric.key, metric.value, metric.timestamp, metric.step)))
         run.metrics = ()
         return run.history
 
@@ -298,12 +318,17 @@ class Mirror:
             self._client.log_artifact(run.run_id, str(file))
 
     def _write_text(self, run: _Run, name: str, content: str) -> None:
-        folder = _local(run.artifacts)
+        folder = local_folder(run.artifacts)
         if folder is None:
             self._client.log_text(run.run_id, entries.mask(content), name)
         else:  # what the client does too, after three queries
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(entries.mask(content))
+
+
+def config_text(config: Mapping[str, Any]) -> str:
+    """A resolved config as a run's config.yaml has it, passwords masked."""
+    return entries.mask(yaml.dump(dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def is_final(error: Exception) -> bool:
@@ -316,11 +341,11 @@ def is_final(error: Exception) -> bool:
     return not isinstance(error, OSError | sqlite3.Error | SQLAlchemyError)
 
 
-def _identity(point: entries.Point) -> tuple[str, int, float | None]:
+def _reading(point: entries.Point) -> tuple[str, int, float | None]:
     return point.key, point.step, None if math.isnan(point.value) else point.value
 
 
-def _local(uri: str) -> Path | None:
+def local_folder(uri: str) -> Path | None:
     """The folder that an artifact URI names; None where it names none on this machine."""
     parts = urlsplit(uri)
     if parts.scheme == "file":

@@ -1,20 +1,21 @@
-"""The mirror of a study in MLflow, written by a thread of its own so that training never waits for it."""
+"""The mirror of a study in MLflow, written by a process of its own so that training neither waits for it nor pays."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from autotune.errors import UserError
-from autotune.tracking.entries import mask, milliseconds
-from autotune.tracking.mirror import Beginning, Ending, Mirror, is_final
+from autotune.tracking.entries import Identity, milliseconds
+from autotune.tracking.messages import Failure
+from autotune.tracking.mirror import Beginning, Ending
+from autotune.tracking.remote import FAREWELL, RemoteMirror, WriteError, WriterEndedError
 from autotune.tracking.store import Store
 from autotune.trial import Record, State
 
@@ -31,6 +32,10 @@ HEAD_START = 1.0
 # How long the writer waits before it tries again: doubled each time up to this, and always shortly once `close` waits.
 LONGEST_PAUSE = 30.0
 LAST_PAUSE = 1.0
+# How many trials are sent to the writer at once.
+BATCH = 16
+# How often in a row the writer is started again where it ends unasked, before it has written all that was pending.
+RESTARTS = 3
 
 
 @dataclass(slots=True)
@@ -45,6 +50,10 @@ class _Trial:
     is_pending: bool = True  # whether its record is not written yet
 
     @property
+    def identity(self) -> Identity:
+        return Identity.of(self.record)
+
+    @property
     def is_over(self) -> bool:
         return self.record.state != State.RUNNING
 
@@ -55,7 +64,8 @@ class MlflowTracker:
     What is heard is kept by trial, the newest record only: a trial that began and ended between two flushes is written
     in three calls, however many epochs it had. One that trains on is written when it is `flush_seconds` old and
     whenever it is twice as old as then, at least every 30 s. Where MLflow fails, that is said once; what is not written
-    stays kept and is tried again, less and less often.
+    stays kept and is tried again, less and less often. A thread feeds the process that writes with what is due, and
+    starts another where that ends unasked.
 
     Args:
         home: The folder of mlflow.db and artifacts, where `uri` says nothing else.
@@ -75,19 +85,20 @@ class MlflowTracker:
         if isinstance(flush_seconds, bool) or not isinstance(flush_seconds, int | float) or not 0 < flush_seconds < inf:
             raise UserError("tracking.flush_seconds", f"{flush_seconds!r} is no time", "give seconds above 0")
         self._store = Store(uri, Path(home))
-        self._mirror = Mirror(self._store, experiment)
+        self._mirror = RemoteMirror(self._store.uri, Path(home), experiment)
         self._flush_seconds = float(flush_seconds)
         self._flush_ms = int(1000 * flush_seconds)
-        self._thread = threading.Thread(target=self._write_on, name="mlflow-mirror", daemon=True)
+        self._thread = threading.Thread(target=self._feed, name="mlflow-mirror", daemon=True)
         self._changed = threading.Condition()  # guards all below
         self._beginning: Beginning | None = None
-        self._trials: dict[int, _Trial] = {}  # that train, or are not written to their end
+        self._trials: dict[Identity, _Trial] = {}  # that train, or are not written to their end
         self._ending: Ending | None = None
         self._is_closing = False
         self._is_given_up = False
         self._has_complained = False
+        self._has_buried = False
         self._has_begun = False
-        self._rejected: set[int] = set()
+        self._rejected: set[Identity] = set()
         self._progress = 0.0
 
     @property
@@ -121,10 +132,12 @@ class MlflowTracker:
         best_history: Sequence[tuple[int, float]],
         files: Sequence[Path],
         status: str,
+        answer: str = "",
     ) -> None:
         """Have the outcome written to the parent run, and the run ended with a status."""
+        there = tuple(file.absolute() for file in files)
         with self._changed:
-            self._ending = Ending(best, dict(states), tuple(best_history), tuple(files), status, _now())
+            self._ending = Ending(best, dict(states), tuple(best_history), there, status, answer, _now())
 
     def close(self) -> None:
         """Write what is not yet written; where MLflow does not take it, give up and say so.
@@ -135,16 +148,18 @@ class MlflowTracker:
             return
         with self._changed:
             self._is_closing = True
-            self._ending = self._ending or Ending(None, {}, (), (), "FAILED", _now())
+            self._ending = self._ending or Ending(None, {}, (), (), "FAILED", "", _now())
             self._changed.notify()
         begun = time.monotonic()
         while self._thread.is_alive():
             self._thread.join(0.2)
             now = time.monotonic()
             # Importing MLflow and making the schema, behind others that do the same, take long on a busy machine.
-            patience = PATIENCE if self._has_begun or self._has_complained else LONGEST
+            patience = PATIENCE if self._mirror.has_answered else LONGEST
             if now - max(self._progress, begun) > patience or now - begun > LONGEST:
                 self._is_given_up = True
+                self._mirror.kill()
+                self._thread.join(LAST_PAUSE + 2 * FAREWELL)
                 break
         with self._changed:
             lacking = len(self._trials.keys() | self._rejected)
@@ -156,38 +171,47 @@ class MlflowTracker:
             )
 
     def _hear(self, record: Record) -> None:
-        now = _now()
+        now, identity = _now(), Identity.of(record)
         with self._changed:
-            trial = self._trials.get(record.number)
+            trial = self._trials.get(identity)
             if trial is None or trial.is_over:
-                trial = self._trials[record.number] = _Trial(record, now, now, [], now + self._flush_ms)
+                trial = self._trials[identity] = _Trial(record, now, now, [], now + self._flush_ms)
             missing = record.epochs - len(trial.epochs)
             if missing > 0:
-                trial.epochs += _spread(record, missing, trial.epochs[-1] if trial.epochs else None, now)
+                trial.epochs += spread(record, missing, trial.epochs[-1] if trial.epochs else None, now)
             trial.record, trial.heard, trial.is_pending = record, now, True
 
-    # What the writer does.
+    # What the thread does.
+
+    def _feed(self) -> None:
+        try:
+            self._write_on()
+        finally:
+            self._mirror.drop()
 
     def _write_on(self) -> None:
         pause = min(HEAD_START, self._flush_seconds)
-        failures = 0
+        failures = restarts = 0
         while not self._is_given_up:
             with self._changed:
                 if not self._is_closing:
                     self._changed.wait(pause)
                 is_last = self._is_closing
             try:
-                with _quiet():
-                    self._flush(is_last)
+                self._flush(is_last)
             except Exception as error:  # whatever it is: training goes on without its mirror
                 failures = min(failures + 1, 10)
                 pause = min(LONGEST_PAUSE, 2.0 ** (failures - 1))
-                self._mirror.doubt()
-                self._complain("is not written and will be tried again", error)
+                if isinstance(error, WriterEndedError):
+                    self._has_begun = False
+                    restarts += 1
+                    self._bury(error, restarts)
+                else:
+                    self._complain("is not written and will be tried again", Failure.of(error, is_final=False).said)
                 if is_last:
                     time.sleep(LAST_PAUSE)
             else:
-                failures = 0
+                failures = restarts = 0
                 pause = self._flush_seconds
                 if is_last:
                     return
@@ -196,81 +220,85 @@ class MlflowTracker:
         """Write all that is pending; raises at the first call that MLflow does not answer."""
         assert self._beginning is not None
         if not self._has_begun:
-            self._mirror.open()
+            self._mirror.open(self._beginning.study)
             self._advance()
             self._mirror.begin(self._beginning)
             self._has_begun = True
             self._advance()
-        while (trial := self._take(is_last)) is not None:
-            try:
-                self._mirror.write(trial.record, trial.epochs, trial.heard)
-                self._rejected.discard(trial.record.number)
-            except Exception as error:
-                if not is_final(error):
-                    self._put_back(trial)
-                    raise
-                self._rejected.add(trial.record.number)
-                self._complain(f"does not take trial {trial.record.number}", error)
-            self._drop(trial)
-            self._advance()
+        while batch := self._take(is_last):
+            self._write(batch)
         if is_last:
             assert self._ending is not None
             self._mirror.end(self._ending)
             self._mirror.close()
 
+    def _write(self, batch: list[_Trial]) -> None:
+        """Write trials; raises where one may be written later, and has it and those behind it pending again."""
+        answers = self._mirror.write([(trial.record, trial.epochs, trial.heard) for trial in batch])
+        written = 0
+        try:
+            for trial, failure in zip(batch, answers, strict=False):  # they end with the first that may work later
+                if failure is None:
+                    self._rejected.discard(trial.identity)
+                elif failure.is_final:
+                    self._rejected.add(trial.identity)
+                    self._complain(f"does not take {trial.identity}", failure.said)
+                else:
+                    raise WriteError(failure.said)
+                written += 1
+                self._drop(trial)
+                self._advance()
+        finally:
+            self._put_back(batch[written:])
+
     def _advance(self) -> None:
         self._progress = time.monotonic()
 
-    def _take(self, is_last: bool) -> _Trial | None:
-        """The next trial to write, as it is now."""
+    def _take(self, is_last: bool) -> list[_Trial]:
+        """The next trials to write, as they are now."""
         now = _now()
+        batch = []
         with self._changed:
             for trial in self._trials.values():
                 if trial.is_pending and (is_last or trial.is_over or trial.due <= now):
                     trial.is_pending = False
                     trial.due = now + min(max(now - trial.begun, self._flush_ms), SELDOM_MS)
-                    return replace(trial, epochs=list(trial.epochs))
-        return None
+                    batch.append(replace(trial, epochs=list(trial.epochs)))
+                    if len(batch) == BATCH:
+                        break
+        return batch
 
-    def _put_back(self, trial: _Trial) -> None:
-        """Have a trial written again."""
+    def _put_back(self, trials: Sequence[_Trial]) -> None:
+        """Have trials written again."""
         with self._changed:
-            newest = self._trials[trial.record.number]
-            newest.is_pending, newest.due = True, 0
+            for trial in trials:
+                newest = self._trials[trial.identity]
+                newest.is_pending, newest.due = True, 0
 
     def _drop(self, trial: _Trial) -> None:
         """Forget a trial that is over, unless more was heard of it meanwhile."""
         with self._changed:
-            if trial.is_over and self._trials[trial.record.number].record is trial.record:
-                del self._trials[trial.record.number]
+            if trial.is_over and self._trials[trial.identity].record is trial.record:
+                del self._trials[trial.identity]
 
-    def _complain(self, what: str, error: Exception) -> None:
+    def _complain(self, what: str, said: str) -> None:
         """Say what is wrong, the first time only."""
-        said = mask(" ".join(str(error).split()) or type(error).__name__)
         level = logging.DEBUG if self._has_complained else logging.WARNING
-        _log.log(level, "the mirror in MLflow (%s) %s: %s", self._store.shown, what, said[:300])
+        _log.log(level, "the mirror in MLflow (%s) %s: %s", self._store.shown, what, said)
         self._has_complained = True
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Within it, what reports each failed call keeps quiet in this thread: the tracker says it once."""
-    here = threading.get_ident()
-
-    def elsewhere(record: logging.LogRecord) -> bool:
-        return record.thread != here
-
-    loggers = [logging.getLogger(name) for name in ("urllib3.connectionpool", "mlflow.store.db.utils")]
-    for logger in loggers:
-        logger.addFilter(elsewhere)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(elsewhere)
+    def _bury(self, end: WriterEndedError, restarts: int) -> None:
+        """Say that the writer is gone, the first time only; begun again too often it is given up."""
+        if self._is_given_up:
+            return
+        self._is_given_up = restarts > RESTARTS
+        what = "is not started again" if self._is_given_up else "is started again"
+        level = logging.DEBUG if self._has_buried and not self._is_given_up else logging.WARNING
+        _log.log(level, "the writer of the mirror in MLflow (%s) ended and %s: %s", self._store.shown, what, end)
+        self._has_buried = True
 
 
-def _spread(record: Record, missing: int, last: int | None, now: int) -> list[int]:
+def spread(record: Record, missing: int, last: int | None, now: int) -> list[int]:
     """When epochs ended that were not heard one by one: evenly between the last one heard and now."""
     begun = milliseconds(record.started) if last is None else last
     ended = now if record.ended is None else milliseconds(record.ended)

@@ -40,6 +40,7 @@ class NoTracker:
         best_history: Sequence[tuple[int, float]],
         files: Sequence[Path],
         status: str,
+        answer: str = "",
     ) -> None:
         """Nothing."""
 

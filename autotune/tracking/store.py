@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from autotune.errors import UserError
 from autotune.imports import uncollected
 from autotune.tracking.entries import mask
+from autotune.tracking.view import share_view
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -128,12 +129,14 @@ class Store:
         location = self._artifacts.as_uri() if self._is_database else None
         tags = {} if self._file is None else {BESIDE: "beside"}
         try:
-            return client.get_experiment(client.create_experiment(name, location, tags))
+            made = client.get_experiment(client.create_experiment(name, location, tags))
         except MlflowException:
             found = client.get_experiment_by_name(name)  # another process may have been faster
             if found is None:
                 raise
             return found
+        share_view(client, made)
+        return made
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

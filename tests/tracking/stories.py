@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -73,6 +74,15 @@ def ended(told: Record, reason: Reason, objective: float | None, error: str | No
 def completed(number: int = 0, values: Sequence[float] = (0.5, 0.75, 0.7)) -> Record:
     """A trial trained to its end."""
     return ended(record(number, values), Reason.COMPLETED, max(values))
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what a tracker's writer does."""
+    for _ in range(6000):
+        if true():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came true")
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import logging
 import math
-import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,15 +19,17 @@ from omegaconf import OmegaConf
 
 from autotune.compose import conf_dir
 from autotune.errors import UserError
-from autotune.tracking import mlflow as tracking
 from autotune.tracking.entries import milliseconds
 from autotune.tracking.mirror import Beginning, Mirror
 from autotune.tracking.mlflow import MlflowTracker
+from autotune.tracking.remote import RemoteMirror
 from autotune.tracking.store import Store
 from autotune.trial import Reason, Record
-from tests.tracking.stories import Runs, completed, ended, record
+from tests.tracking.stories import Runs, completed, ended, record, until
 
 COMPOSED = {"study": {"name": "s"}, "budget": {"trials": 9}}
+
+pytestmark = pytest.mark.usefixtures("thread")
 
 
 def mirror(home: Path, *told: Record, resumed: bool = False, status: str = "FINISHED", **end: Any) -> Runs:
@@ -40,19 +39,15 @@ def mirror(home: Path, *told: Record, resumed: bool = False, status: str = "FINI
     for each in told:
         tracker.trial_ended(each) if each.reason else tracker.trial_started(each)
     tracker.search_ended(
-        end.get("best"), end.get("states", {}), end.get("best_history", []), end.get("files", []), status
+        end.get("best"),
+        end.get("states", {}),
+        end.get("best_history", []),
+        end.get("files", []),
+        status,
+        end.get("answer", ""),
     )
     tracker.close()
     return Runs.at(home)
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for what a thread does."""
-    for _ in range(600):
-        if true():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it never came true")
 
 
 # One trial.
@@ -100,6 +95,7 @@ def test_what_a_child_run_has(home: Path) -> None:
         "seed": "7",
         "stage": "search",
         "family": "adam",
+        "schedule": "cosine",
     }
     assert runs.history(child, "val/accuracy") == [(1, 0.5), (2, 0.75), (3, 0.7)]
     assert runs.history(child, "train/loss") == [(1, 0.5), (2, 0.25), (3, 1 - 0.7)]
@@ -183,9 +179,11 @@ def test_the_parent_ends_with_the_searchs_status(home: Path, status: str) -> Non
 
 
 def test_what_the_parent_run_has(home: Path, tmp_path: Path) -> None:
-    files = [tmp_path / "best.yaml", tmp_path / "plot.png"]
+    files = [tmp_path / "best.yaml", tmp_path / "report.html", tmp_path / "plot.png", tmp_path / "trials.parquet"]
     files[0].write_text("lr: 0.1\n")
-    files[1].write_bytes(b"\x89PNG\xff")
+    files[1].write_text("<p>0.6 is the best \u2013 so far</p>")
+    files[2].write_bytes(b"\x89PNG\xff")
+    files[3].write_bytes(b"PAR1\xff")
     runs = mirror(
         home,
         *(completed(number, (value,)) for number, value in enumerate((0.3, 0.2, 0.6))),
@@ -193,13 +191,16 @@ def test_what_the_parent_run_has(home: Path, tmp_path: Path) -> None:
         states={"COMPLETE": 3, "PRUNED": 1},
         best_history=[(0, 0.3), (2, 0.6)],
         files=[*files, tmp_path / "missing.csv"],
+        answer="**adam** it is",
     )
     parent = runs.parent
     assert parent.info.run_name == "s"
     assert parent.data.params == {"study.name": "s", "budget.trials": "9"}
     tags = parent.data.tags
-    assert (tags["study"], tags["stage"], tags["mlflow.note.content"]) == ("s", "search", "What it is for")
+    assert (tags["study"], tags["stage"], tags["mlflow.note.content"]) == ("s", "search", "**adam** it is")
     assert (tags["best_trial"], tags["best_run"]) == ("2", runs.child(2).info.run_id)
+    assert (tags["best_name"], tags["family"], tags["schedule"]) == (runs.child(2).info.run_name, "adam", "cosine")
+    assert runs.history(parent, "objective") == [(0, 0.6)]
     assert runs.history(parent, "best_value") == [(0, 0.3), (2, 0.6)]
     counts = {name: value for name, value in parent.data.metrics.items() if name.startswith("trials/")}
     assert counts == {
@@ -210,8 +211,18 @@ def test_what_the_parent_run_has(home: Path, tmp_path: Path) -> None:
         "trials/WAITING": 0,
     }
     assert runs.artifact(parent, "best.yaml") == "lr: 0.1\n"
-    assert Path(runs.client.download_artifacts(parent.info.run_id, "plot.png")).read_bytes() == b"\x89PNG\xff"
+    assert runs.artifact(parent, "report.html") == "<p>0.6 is the best \u2013 so far</p>"
+    for binary in files[2:]:
+        kept = Path(runs.client.download_artifacts(parent.info.run_id, binary.name))
+        assert kept.read_bytes() == binary.read_bytes()
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.children} == {parent.info.run_id}
+
+
+def test_a_search_without_an_answer_keeps_its_description(home: Path) -> None:
+    parent = mirror(home, status="KILLED").parent
+    assert parent.data.tags["mlflow.note.content"] == "What it is for"
+    assert "objective" not in parent.data.metrics
+    assert not {"best_trial", "family", "schedule"} & parent.data.tags.keys()
 
 
 def test_what_never_ended_is_ended_with_the_search(home: Path) -> None:
@@ -229,16 +240,73 @@ def test_what_never_ended_is_ended_with_the_search(home: Path) -> None:
 def test_no_password_reaches_mlflow(home: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("storage: {url: postgresql://me:hunter2@host/db}\n")
+    pages = [tmp_path / "answer.md", tmp_path / "report.html"]
+    for page in pages:
+        page.write_text("kept in postgresql://me:hunter2@host/db\n")
     told = ended(
         record(params={"data.path": "s3://me:hunter2@host"}), Reason.ERROR, None, "no postgresql://me:hunter2@h"
     )
     tracker = MlflowTracker(home)
     tracker.search_started("s", {"storage": {"url": "postgresql://me:hunter2@host/db"}}, "", resumed=False)
     tracker.trial_ended(told)
-    tracker.search_ended(None, {}, [], [config], "FINISHED")
+    tracker.search_ended(None, {}, [], [config, *pages], "FINISHED", "kept in postgresql://me:hunter2@host/db")
     tracker.close()
     assert Runs.at(home).child().info.status == "FAILED"
     assert not [path for path in home.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+
+
+# Trials that are trained again.
+
+
+def again(seed: int, values: Sequence[float], number: int = 1) -> Record:
+    """A confirmation of trial 1 with another seed."""
+    told = completed(number, values)
+    return replace(told, stage="confirm", name=f"t0001 seed {seed}", config={**told.config, "seed": seed})
+
+
+def test_a_confirmation_has_a_run_of_its_own_for_each_seed(home: Path) -> None:
+    runs = mirror(home, completed(1, (0.9,)), again(8, (0.7,)), again(9, (0.8,)), best=completed(1, (0.9,)))
+    found = [(run.data.tags["stage"], run.data.tags["seed"], run.data.metrics["objective"]) for run in runs.children]
+    assert sorted(found) == [("confirm", "8", 0.7), ("confirm", "9", 0.8), ("search", "7", 0.9)]
+    assert {run.data.tags["trial_number"] for run in runs.children} == {"1"}
+    (searched,) = [run for run in runs.children if run.data.tags["stage"] == "search"]
+    assert runs.parent.data.tags["best_run"] == searched.info.run_id
+
+
+def test_a_confirmation_that_goes_on_does_so_in_the_run_of_its_seed(home: Path) -> None:
+    stopped = ended(again(8, (0.5,)), Reason.INTERRUPTED, None)
+    first = mirror(home, completed(1), stopped, again(9, (0.5,)), status="KILLED")
+    runs = mirror(home, again(8, (0.5, 0.75)), again(10, (0.6,)), resumed=True)
+    steps = {run.data.tags["seed"]: [step for step, _ in runs.history(run, "lr")] for run in runs.children}
+    assert steps == {"7": [1, 2, 3], "8": [1, 2], "9": [1], "10": [1]}
+    assert {run.info.run_id for run in first.children} < {run.info.run_id for run in runs.children}
+
+
+def test_a_trial_of_the_search_is_known_by_its_number_whatever_its_seed(home: Path) -> None:
+    told = ended(record(1), Reason.INTERRUPTED, None)
+    mirror(home, told, status="KILLED")
+    other = completed(1)
+    runs = mirror(home, replace(other, config={**other.config, "seed": 8}), resumed=True)
+    assert [run.data.tags["seed"] for run in runs.children] == ["8"]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_confirmation_that_mlflow_rejects_is_told_from_its_trial(
+    home: Path, monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]
+) -> None:
+    works = MlflowClient.create_run
+
+    def create_run(self: MlflowClient, experiment: str, start: int, tags: dict[str, str], name: str) -> Any:
+        if tags.get("stage") == "confirm":
+            raise MlflowException.invalid_parameter_value("I don't like it")
+        return works(self, experiment, start, tags, name)
+
+    monkeypatch.setattr(MlflowClient, "create_run", create_run)
+    runs = mirror(home, completed(1), again(8, (0.7,)), again(9, (0.7,)))
+    assert [run.data.tags["stage"] for run in runs.children] == ["search"]
+    rejected, incomplete = warned()
+    assert "does not take trial 1 of confirm with seed 8: I don't like it" in rejected
+    assert "is incomplete: 2 trials are not written in full" in incomplete
 
 
 # A search that goes on.
@@ -320,19 +388,6 @@ def test_what_is_told_again_is_not_written_again(home: Path) -> None:
 # When MLflow fails.
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody wants to wait in a test."""
-    monkeypatch.setattr(tracking, "PATIENCE", 2.0)
-    monkeypatch.setattr(tracking, "LAST_PAUSE", 0.01)
-
-
-@pytest.fixture
-def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    caplog.set_level(logging.INFO)
-    return lambda: [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.WARNING]
-
-
 def fails(monkeypatch: pytest.MonkeyPatch, method: str, times: int, is_heard: bool) -> None:
     """The first calls of a client's method fail; their effect is there where they were heard."""
     works = getattr(MlflowClient, method)
@@ -348,16 +403,16 @@ def fails(monkeypatch: pytest.MonkeyPatch, method: str, times: int, is_heard: bo
     monkeypatch.setattr(MlflowClient, method, call)
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("is_heard", [False, True])
 @pytest.mark.parametrize("method", ["create_run", "log_batch", "set_terminated", "search_runs", "update_run"])
 def test_what_failed_is_written_later_and_once(
-    home: Path, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]], method: str, is_heard: bool
+    home: Path, monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]], method: str, is_heard: bool
 ) -> None:
     mirror(home, completed(0), ended(record(1), Reason.INTERRUPTED, None), status="KILLED")
     fails(monkeypatch, method, 2, is_heard)
     runs = mirror(home, record(1), completed(1), completed(2), resumed=True)
-    (said,) = warnings()
+    (said,) = warned()
     assert "will be tried again: the line is dead" in said
     assert runs.parent.info.status == "FINISHED"
     assert [run.info.status for run in runs.children] == ["FINISHED"] * 3
@@ -365,7 +420,7 @@ def test_what_failed_is_written_later_and_once(
         assert runs.history(runs.child(number), "train/loss") == [(1, 0.5), (2, 0.25), (3, 1 - 0.7)]
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("hasty")
 def test_a_run_that_was_made_unheard_is_found(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fails(monkeypatch, "create_run", 1, is_heard=True)
     runs = mirror(home, completed(0))
@@ -373,9 +428,9 @@ def test_a_run_that_was_made_unheard_is_found(home: Path, monkeypatch: pytest.Mo
     assert len(runs.children) == 1
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("hasty")
 def test_a_trial_that_mlflow_rejects_keeps_no_other_from_being_written(
-    home: Path, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
+    home: Path, monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]
 ) -> None:
     works = MlflowClient.create_run
 
@@ -388,32 +443,9 @@ def test_a_trial_that_mlflow_rejects_keeps_no_other_from_being_written(
     runs = mirror(home, *(completed(number) for number in range(3)))
     assert [run.data.tags["trial_number"] for run in runs.children] == ["0", "2"]
     assert runs.parent.info.status == "FINISHED"
-    rejected, incomplete = warnings()
+    rejected, incomplete = warned()
     assert "does not take trial 1: I don't like it" in rejected
     assert "is incomplete: 1 trials are not written in full" in incomplete
-
-
-@pytest.mark.usefixtures("impatient")
-def test_a_dead_server_is_said_once_and_given_up_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
-) -> None:
-    monkeypatch.setattr(tracking, "PATIENCE", 0.5)
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    tracker = MlflowTracker(tmp_path, uri=f"http://me:hunter2@127.0.0.1:{port}", flush_seconds=0.02)
-    tracker.search_started("s", COMPOSED, "", resumed=False)
-    until(lambda: len(warnings()) > 0)
-    for number in range(5):
-        tracker.trial_started(record(number))
-        tracker.trial_ended(completed(number))
-    tracker.search_ended(completed(0), {}, [(0, 0.75)], [], "FINISHED")
-    tracker.close()
-    tracker.close()
-    failed, incomplete = warnings()
-    assert f"(http://***@127.0.0.1:{port}) is not written and will be tried again" in failed
-    assert "is incomplete: 5 trials are not written in full; the study itself is whole" in incomplete
-    assert "hunter2" not in failed + incomplete
 
 
 def test_nobody_waits_for_mlflow(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,6 +466,43 @@ def test_nobody_waits_for_mlflow(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     go.set()  # if any of them had waited we would never have come here
     tracker.close()
     assert Runs.at(home).child().info.status == "FINISHED"
+
+
+def test_little_is_sent_to_the_writer(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[list[tuple[int, int]]] = []
+    works = RemoteMirror.write
+
+    def write(self: RemoteMirror, stories: Sequence[tuple[Record, Sequence[int], int]]) -> Any:
+        sent.append([(told.number, told.epochs) for told, _, _ in stories])
+        return works(self, stories)
+
+    monkeypatch.setattr(RemoteMirror, "write", write)
+    tracker = MlflowTracker(home, flush_seconds=1000)
+    tracker.search_started("s", COMPOSED, "", resumed=False)
+    for epochs in range(100):
+        for number in range(3):
+            tracker.trial_advanced(record(number, [0.5] * epochs))
+    tracker.trial_ended(completed(0))
+    tracker.close()
+    assert sent == [[(0, 3), (1, 99), (2, 99)]]
+
+
+class Unfit:
+    """What cannot be sent."""
+
+    def __reduce__(self) -> str:
+        raise RuntimeError("I stay here")
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_trial_that_cannot_be_sent_keeps_no_other_from_being_written(
+    home: Path, warned: Callable[[], list[str]]
+) -> None:
+    runs = mirror(home, completed(0), replace(completed(1), params={"x": Unfit()}), completed(2))
+    assert [run.data.tags["trial_number"] for run in runs.children] == ["0", "2"]
+    rejected, incomplete = warned()
+    assert "does not take trial 1: I stay here" in rejected
+    assert "is incomplete: 1 trials are not written in full" in incomplete
 
 
 # How it is set up.
@@ -465,54 +534,3 @@ def test_mlflow_is_imported_by_the_writer_alone() -> None:
     told = "import sys; from autotune.tracking.mlflow import MlflowTracker; MlflowTracker('x').ui_command"
     program = f"{told}; assert 'mlflow' not in sys.modules"
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
-
-
-SEARCH = """
-import socket, sys
-from pathlib import Path
-reached = []
-socket.socket.connect = lambda self, address: reached.append(address)
-socket.getaddrinfo = lambda *address, **_: reached.append(address)
-from autotune.tracking.mlflow import MlflowTracker
-from tests.tracking.stories import completed, record
-home, study = Path(sys.argv[1]), sys.argv[2]
-tracker = MlflowTracker(home)
-tracker.search_started(study, {}, "", resumed=False)
-tracker.trial_started(record())
-tracker.trial_ended(completed())
-tracker.search_ended(None, {}, [], [], "FINISHED")
-tracker.close()
-assert not reached, reached
-"""
-
-
-def searches(home: Path, studies: list[str], environment: dict[str, str]) -> list[tuple[int | None, str]]:
-    """Run searches at once, each in a process of its own; how each ended and what it printed."""
-    begun = [
-        subprocess.Popen(
-            [sys.executable, "-c", SEARCH, str(home), study],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for study in studies
-    ]
-    said = [process.communicate()[0] for process in begun]
-    return [(process.returncode, text) for process, text in zip(begun, said, strict=True)]
-
-
-@pytest.mark.slow
-def test_a_new_home_is_made_without_a_word_and_without_the_network(tmp_path: Path) -> None:
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path.cwd())}  # nothing that says this is a test
-    assert searches(tmp_path / "mlruns", ["a"], environment) == [(0, "")]
-    assert Runs.at(tmp_path / "mlruns").child().info.status == "FINISHED"
-
-
-@pytest.mark.slow
-def test_a_new_home_may_be_made_by_several_at_once(tmp_path: Path) -> None:
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path.cwd())}
-    assert searches(tmp_path / "mlruns", ["a", "b", "c", "d"], environment) == [(0, "")] * 4
-    runs = Runs.at(tmp_path / "mlruns")
-    assert sorted(parent.info.run_name for parent in runs.parents) == ["a", "b", "c", "d"]
-    assert [run.info.status for run in runs.parents + runs.children] == ["FINISHED"] * 8
