@@ -13,9 +13,11 @@ from optuna.trial import TrialState
 
 from autotune.compose import compose, conf_dir, section
 from autotune.errors import UserError
+from autotune.pruners import Pruning
+from autotune.samplers import TPE
 from autotune.search import check_config
 from autotune.space import Space
-from autotune.steering import build_sampler, knows_trees, remark
+from autotune.steering import build_sampler, first_seed, knows_trees, remark, sampler_by_trial
 from autotune.trial import Record, State
 
 from .steered import search
@@ -86,10 +88,95 @@ def test_a_study_goes_on(name: str) -> None:
     assert len({str(record.config) for record in searched.records}) == TRIALS
 
 
-def test_tpe_goes_on_with_a_study_that_has_more_trials_than_it_learns_from() -> None:
-    few = ["sampler=tpe", "sampler.learns_from=100"]
-    begun = search(*few, pruner="asha", trials=150, slots=4)
-    searched = search(*few, pruner="asha", trials=200, slots=4, storage=begun.storage)
+class Reseeded(TPE):
+    """TPE where it can be given another seed."""
+
+    def reseed(self, seed: int) -> None:
+        self._chance.seed(seed)
+        self._by_chance = optuna.samplers.RandomSampler(seed=seed)
+
+
+# Of every option, and of TPE as a sampler that can be reseeded.
+IN_PARTS = [*(f"sampler={name}" for name in SAMPLERS if name != "tpe"), f"sampler._target_={__name__}.Reseeded"]
+
+
+@pytest.mark.parametrize("pruner", ["none", "asha"])
+@pytest.mark.parametrize("sampler", IN_PARTS)
+def test_a_search_in_parts_trains_what_it_trains_in_one(sampler: str, pruner: str) -> None:
+    # Within the starting points, twice within one trial, and where those that learn have begun to.
+    storage = None
+    for epochs in (12, 22, 25, 70, 115):
+        storage = search(sampler, pruner=pruner, trials=TRIALS, epochs=epochs, storage=storage).storage
+    parts = search(sampler, pruner=pruner, trials=TRIALS, storage=storage)
+    whole = search(sampler, pruner=pruner, trials=TRIALS)
+    assert [record.config for record in parts.records] == [record.config for record in whole.records]
+    assert [record.objective for record in parts.records] == [record.objective for record in whole.records]
+
+
+@pytest.mark.parametrize("sampler", [each for each in IN_PARTS if each not in ("sampler=gp", "sampler=grid")])
+def test_draws_that_became_no_trial_are_known_to_a_later_run_too(sampler: str) -> None:
+    few = [sampler, "optimizer=sgd,adam", "optimizer.lr=range(0.01,0.2,0.01)", "schedule=constant"]
+    few += ["data.batch_size=64"]
+    refuse = lambda config: "too slow" if config["optimizer"]["lr"] < 0.04 else None  # noqa: E731
+    whole = search(*few, trials=20, enqueue=[], refuse=refuse)
+    assert whole.coordinator.refused
+    assert whole.coordinator.duplicates or "qmc" in sampler
+    storage = None
+    for trials in (3, 9, 14, 20):
+        parts = search(*few, trials=trials, enqueue=[], refuse=refuse, storage=storage)
+        storage = parts.storage
+    assert [record.config for record in parts.records] == [record.config for record in whole.records]
+
+
+@every_sampler
+def test_the_first_points_are_not_drawn_again(name: str) -> None:
+    first = search(f"sampler={name}", trials=6, enqueue=[])
+    more = search(f"sampler={name}", trials=12, enqueue=[], storage=first.storage)
+    assert len({str(record.config) for record in more.records}) == 12
+    assert more.coordinator.duplicates == 0, "they are not only dropped"
+    assert more.coordinator.finished == "budget.trials=12 is used up"
+
+
+@every_sampler
+def test_a_widened_space_is_searched_with_what_was_learnt(name: str) -> None:
+    few = [f"sampler={name}", "schedule=constant", "data.batch_size=choice(32,64)"]
+    narrow = [*few, "optimizer=sgd", "optimizer.lr=tag(log,interval(1e-3,1e-2))"]
+    wide = [
+        *few,
+        "optimizer=sgd,adam",
+        "optimizer.sgd.lr=tag(log,interval(1e-3,1))",
+        "data.batch_size=choice(64,32,16)",
+    ]
+    begun = search(*narrow, trials=4, enqueue=[])
+    learnt = search(*wide, trials=4, enqueue=[], storage=begun.storage).coordinator._copy.get_trials()[:4]
+    assert [trial.params["optimizer.sgd.lr"] for trial in learnt] == [
+        record.params["optimizer.lr"] for record in begun.records
+    ]
+    assert [trial.params["optimizer"] for trial in learnt] == ["sgd"] * 4
+    assert [trial.value for trial in learnt] == [record.objective for record in begun.records]
+    searched = search(*wide, trials=TRIALS, enqueue=[], storage=begun.storage)
+    assert [record.state for record in searched.records] == [State.COMPLETE] * TRIALS
+    assert {record.params.get("optimizer") for record in searched.records[4:]} == {"sgd", "adam"}
+
+
+def test_a_sampler_with_a_memory_of_its_own_draws_all_trials() -> None:
+    config = compose("search", ["study.name=s", f"sampler._target_={__name__}.Hearing"])
+    steered_by = section(config, "sampler")
+    steered_by = {"_target_": steered_by["_target_"]}
+    sampler = build_sampler(steered_by, Space(config), 0)
+    assert sampler_by_trial(sampler, steered_by, 0) is None
+    assert first_seed(steered_by, 0, begun=3) != first_seed(steered_by, 0, begun=0)
+
+
+def test_a_seed_in_the_samplers_section_is_its_own() -> None:
+    same = [search("sampler=random", "+sampler.seed=5", trials=5, enqueue=[], seed=seed).records for seed in (0, 1)]
+    assert [record.params for record in same[0]] == [record.params for record in same[1]]
+    assert len({str(record.params) for record in same[0]}) == 5
+
+
+def test_tpe_learns_from_what_was_tried_before_the_study_went_on() -> None:
+    begun = search("sampler=tpe", pruner="asha", trials=150, slots=4)
+    searched = search("sampler=tpe", pruner="asha", trials=200, slots=4, storage=begun.storage)
     assert [record.params for record in searched.records[:150]] == [record.params for record in begun.records]
     assert len({str(record.config) for record in searched.records}) == 200
     late, by_chance = (
@@ -213,7 +300,7 @@ class Mine(optuna.samplers.RandomSampler):
 
 def test_one_that_learns_from_whole_trials_alone_says_so_where_trials_are_pruned() -> None:
     gp, tpe = optuna.samplers.GPSampler(), optuna.samplers.TPESampler()
-    asha, none = optuna.pruners.SuccessiveHalvingPruner(), optuna.pruners.NopPruner()
+    asha, none = Pruning(optuna.pruners.SuccessiveHalvingPruner), Pruning(optuna.pruners.NopPruner)
     said = "GPSampler learns from trials trained to their end alone; pruner=none gives it all of them"
     assert remark(gp, asha) == said
     assert remark(gp, none) is None

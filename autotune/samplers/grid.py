@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from autotune.errors import UserError
-from autotune.samplers._as_asked import AsAsked
 from autotune.space import SearchValue, Space
 
 MOST_POINTS = 10_000
@@ -47,7 +47,7 @@ def _cut(low: float, high: float, pieces: int, log: bool) -> list[float]:
     return [low, *(min(max(value, low), high) for value in inner), high]
 
 
-class Grid(AsAsked):
+class Grid(BaseSampler):
     """Every point of a grid once, in an order drawn once.
 
     Args:
@@ -92,6 +92,16 @@ class Grid(AsAsked):
         if not self._left:
             raise UsedUp(f"the grid is used up: each of its {self._size:,} points that can work is trained")
         self._points[trial.number] = self._left.pop()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """None: a point is settled before the first of its values is asked for."""
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Nothing."""
+        return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
