@@ -8,7 +8,6 @@ from functools import cache
 from math import log10
 from typing import Any, NamedTuple
 
-import numpy
 import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.storages import BaseStorage, InMemoryStorage
@@ -16,7 +15,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from autotune.compose import compose, conf_dir, plain, section
 from autotune.ledger import Ledger
 from autotune.search import check_config
-from autotune.steering import build_pruner, build_sampler
+from autotune.steering import build_pruner, build_sampler, first_seed, sampler_by_trial
 from autotune.study import Coordinator
 from autotune.trial import Record
 
@@ -64,7 +63,7 @@ def search(
     """
     config = copy.deepcopy(_composed(overrides))
     config.pruner = OmegaConf.load(conf_dir() / "pruner" / f"{pruner}.yaml")
-    config.pruner.update(steer or {})
+    config.pruner.update({"compare": "all", "until": 0.1, "audit": 0.0, **(steer or {})})
     config.budget.update({"trials": trials, "epochs": epochs})
     config.study.seed = seed
     if enqueue is not None:
@@ -73,21 +72,20 @@ def search(
     settings, space = check_config(config)
     storage = storage or InMemoryStorage()
     ledger = Ledger(storage, None, settings.name, settings.objective.direction)
+    steered_by = section(config, "sampler")
+    sampler = build_sampler(steered_by, space, first_seed(steered_by, seed, len(ledger.trials())))
     coordinator = Coordinator(
         settings,
         space,
         ledger,
         FakeExecutor(learn, refuse, slots),
         FakeTracker(),
-        build_sampler(section(config, "sampler"), space, _seed(seed, len(ledger.trials()))),
+        sampler,
         build_pruner(section(config, "pruner"), settings.objective),
+        sampler_by_trial(sampler, steered_by, seed),
     )
     coordinator.run()
     return Searched(coordinator, ledger.records(), storage)
-
-
-def _seed(*of: int) -> int:
-    return int(numpy.random.SeedSequence(of).generate_state(1)[0])
 
 
 @cache

@@ -18,9 +18,9 @@ from autotune.compose import compose, conf_dir
 from autotune.errors import UserError
 from autotune.pruners import SuccessiveHalving
 from autotune.search import check_config
-from autotune.trial import Record, State
+from autotune.trial import Reason, Record, State
 
-from .steered import EPOCHS, curve, search
+from .steered import EPOCHS, Searched, curve, search
 
 PRUNERS = sorted(file.stem for file in (conf_dir() / "pruner").glob("*.yaml"))
 every_pruner = pytest.mark.parametrize("name", PRUNERS)
@@ -76,6 +76,94 @@ def test_it_gets_on_with_several_trials_at_once_and_goes_on(name: str) -> None:
     records = search("sampler=random", pruner=name, trials=TRIALS, slots=4, storage=begun.storage).records
     assert {record.state for record in records} <= {State.COMPLETE, State.PRUNED}
     assert len(records) == TRIALS
+
+
+@every_pruner
+def test_fairly_to_families_and_audited_it_gets_on_and_goes_on_too(name: str) -> None:
+    steer = {"compare": "family_then_all", "audit": 0.3}
+    begun = search("sampler=random", pruner=name, steer=steer, epochs=100, slots=4, learn=fading)
+    records = search(
+        "sampler=random", pruner=name, steer=steer, trials=TRIALS, slots=4, storage=begun.storage, learn=fading
+    ).records
+    assert len(records) == TRIALS
+    assert {record.state for record in records} <= {State.COMPLETE, State.PRUNED}
+    audited = [record for record in records if record.would_stop is not None]
+    assert bool(audited) == bool(pruned_at(records)) == (name != "none")
+    for record in audited:
+        assert (record.state, record.reason, record.epochs) == (State.COMPLETE, Reason.COMPLETED, EPOCHS)
+        assert record.objective == max(record.curves["val/accuracy"])
+
+
+def stops(records: list[Record]) -> dict[int, int | None]:
+    """After how many epochs the pruner stopped each trial, or would have."""
+    return {record.number: record.epochs if record.state == State.PRUNED else record.would_stop for record in records}
+
+
+@pytest.mark.parametrize("compare", ["all", "family_then_all"])
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
+def test_an_audit_changes_nothing_but_that_the_audited_train_on(name: str, compare: str) -> None:
+    none, some, every = (
+        search("sampler=random", pruner=name, steer={"compare": compare, "audit": audit}, trials=TRIALS).records
+        for audit in (0.0, 0.5, 1.0)
+    )
+    assert stops(none) == stops(some) == stops(every)
+    assert all(record.would_stop is None for record in none)
+    assert 0 < sum(record.would_stop is not None for record in some) < sum(pruned_at(none).values())
+    assert {record.state for record in every} == {State.COMPLETE}
+    assert {record.number for record in some if record.would_stop is not None} <= {
+        record.number for record in every if record.would_stop is not None
+    }
+
+
+def test_an_audited_search_that_goes_on_is_the_same_search() -> None:
+    steer = {"compare": "family_then_all", "audit": 0.5}
+    points = [record.params for record in search("sampler=random", trials=TRIALS).records]
+
+    def run(**budget: Any) -> Searched:
+        return search("sampler=random", pruner="asha", steer=steer, enqueue=points, **budget)
+
+    whole = run(trials=TRIALS)
+    first = next(record for record in whole.records if record.would_stop is not None)
+    before = sum(record.epochs for record in whole.records[: first.number])
+    # The first audited trial is interrupted after it should have been stopped, before its end.
+    begun = run(epochs=before + first.would_stop + 2)
+    (left_over,) = (record for record in begun.records if record.state == State.WAITING)
+    assert (left_over.number, left_over.would_stop) == (first.number, first.would_stop)
+    goes_on = search("sampler=random", pruner="asha", steer=steer, trials=first.number + 1, storage=begun.storage)
+    record = goes_on.records[first.number]
+    assert (record.state, record.would_stop, record.epochs) == (State.COMPLETE, first.would_stop, EPOCHS)
+    assert record.objective == first.objective
+
+
+def slow(config: Mapping[str, Any]) -> list[dict[str, float]]:
+    """BGD has little to show until the last third."""
+    epochs = curve(config)
+    if config["optimizer"]["name"] != "bgd":
+        return epochs
+    parts = [each["val/accuracy"] * ((number + 1) / EPOCHS) ** 5 for number, each in enumerate(epochs)]
+    return [{"train/loss": 1 - part, "val/loss": 2 - part, "val/accuracy": part} for part in parts]
+
+
+@pytest.mark.parametrize("slots", [1, 8])
+def test_a_slow_family_is_tuned_where_it_is_compared_with_itself_first(slots: int) -> None:
+    def best_bgd(compare: str) -> float:
+        steer = {"compare": compare}
+        records = search(
+            "sampler=random", pruner="asha", steer=steer, trials=3 * TRIALS, slots=slots, learn=slow, enqueue=()
+        ).records
+        trained = [each for each in records if each.family == "bgd" and each.state == State.COMPLETE]
+        return max((each.objective or 0.0 for each in trained), default=0.0)
+
+    reach = max(
+        curve(record.config)[-1]["val/accuracy"]
+        for record in search("sampler=random", trials=3 * TRIALS, enqueue=()).records
+        if record.family == "bgd"
+    )
+    fair = best_bgd("family_then_all")
+    assert best_bgd("all") < fair
+    # One at a time, two are through before many were begun, and those after them must be as good as other families'.
+    assert fair == reach if slots > 1 else fair > 0.9 * reach
+    assert best_bgd("family") == reach
 
 
 def test_asha_stops_at_its_rungs_alone() -> None:
@@ -222,6 +310,26 @@ WRONG: dict[str, tuple[list[str], str]] = {
         ["pruner=hyperband", "trainer.max_epochs=range(5,50,5)"],
         "pruner: optuna.pruners.HyperbandPruner refuses its arguments (The 'max_resource' should be integer or 'auto'. "
         "But max_resource = range(5,50,5)); see its documentation",
+    ),
+    "no way to compare": (
+        ["pruner.compare=familiy"],
+        "pruner.compare: familiy is no way to compare; did you mean family?",
+    ),
+    "no way to compare that is like one": (
+        ["pruner.compare=null"],
+        "pruner.compare: None is no way to compare; known are all, family, family_then_all",
+    ),
+    "more than all audited": (
+        ["pruner.audit=5"],
+        "pruner.audit: 5 is no part of a whole; give a number from 0 to 1",
+    ),
+    "an audit of nothing that is a number": (
+        ["pruner.audit=true"],
+        "pruner.audit: True is no part of a whole; give a number from 0 to 1",
+    ),
+    "compared with all before it begins": (
+        ["pruner.until=-0.1"],
+        "pruner.until: -0.1 is no part of a whole; give a number from 0 to 1",
     ),
     "no such argument": (
         ["pruner=median", "+pruner.warmup=3"],

@@ -1,5 +1,6 @@
-"""Pruners of our own, beside Optuna's."""
+"""A pruner of our own, beside Optuna's, and whom any of them compares a trial with."""
 
+from autotune.pruners.leagues import WOULD_STOP, Leagues, Pruning, horizon
 from autotune.pruners.successive_halving import SuccessiveHalving
 
-__all__ = ["SuccessiveHalving"]
+__all__ = ["WOULD_STOP", "Leagues", "Pruning", "SuccessiveHalving", "horizon"]
