@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
-from autotune import serving
+from autotune import serving, yaml_limits
 from autotune.assembly import Assembly
 from autotune.data.batches import ArrayData
 from autotune.data.fitting import TableEncoding
@@ -25,10 +26,12 @@ from autotune.data.source import EXAMPLES
 from autotune.errors import UserError, first_line
 from autotune.learner import Learner
 from autotune.logs import hush_libraries
+from autotune.origin import parsed
 from autotune.serving import TablePreprocess
 from autotune.task import Task
 from autotune.tracking import entries
 from autotune.tracking.store import Store
+from autotune.trial import Reason, State
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+GIVE = "give the run of a search or of a trial"
 REQUIRED = ("mlflow", "torch", "numpy", "pandas")  # where the model is served; that of a table needs autotune too
 
 
@@ -139,8 +143,35 @@ def table_preprocess(data: LightningDataModule) -> TablePreprocess | None:
     return TablePreprocess(data.split.preprocess.encoder, data.split.task, data.split.class_names or (str(target),))
 
 
+class Measurements:
+    """What a run of MLflow is told of a training.
+
+    Args:
+        client: MLflow's.
+        run_id: The run's.
+    """
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self._client = client
+        self._run_id = run_id
+        self._pending: list[entries.Point] = []
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Write what an epoch measured; what MLflow does not take now is written with the next."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._pending += [entries.Point(entries.key(name), value, now, step) for name, value in metrics.items()]
+        try:
+            self._client.log_batch(self._run_id, [Metric(*point) for point in self._pending])
+        except Exception as error:  # training does not stop for its mirror
+            _log.warning("MLflow did not take the metrics: %s", first_line(error))
+        else:
+            self._pending = []
+
+
 class FinalRun:
-    """One final training as a run of MLflow.
+    """One final training as a run of MLflow; further seeds and recipes are its children.
 
     Args:
         uri: See `autotune.tracking.store.Store`.
@@ -158,7 +189,6 @@ class FinalRun:
         except Exception as error:  # each back end raises its own kinds; each means there is nothing to write to
             raise _unreachable(self._store, error) from error
         hush_libraries()
-        self._pending: list[entries.Point] = []
         self.run_id = ""
 
     @property
@@ -182,27 +212,60 @@ class FinalRun:
             **{f"{kind}_run": run.info.run_id for kind, run in links.items()},
             "mlflow.note.content": self._note(name, origin, links),
         }
+        self.run_id = self._make(name, tags)
+        self._measurements = Measurements(self._client, self.run_id)
+        self._write_config(self.run_id, config)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """See `Measurements.log`."""
+        self._measurements.log(metrics, step)
+
+    @contextmanager
+    def child(self, name: str, stage: str, config: Mapping[str, Any], family: str, on: str) -> Iterator[Measurements]:
+        """A further training as a child run, which ends as the block does.
+
+        Args:
+            name: Of the run.
+            stage: ``final-seed`` or ``recipe``.
+            config: What is trained, resolved.
+            family: The optimizer's name.
+            on: What is trained on.
+        """
+        tags = {
+            entries.PARENT: self.run_id,
+            "stage": stage,
+            "family": family,
+            "seed": config["seed"],
+            "trained_on": on,
+            "state": State.RUNNING.value,
+            "mlflow.source.name": "autotune.train",
+            "mlflow.source.type": "LOCAL",
+        }
+        run_id, status, state, reason = "", "FAILED", State.FAIL, Reason.ERROR
+        try:
+            run_id = self._make(name, tags)
+            self._write_config(run_id, config)
+            yield Measurements(self._client, run_id)
+            status, state, reason = "FINISHED", State.COMPLETE, Reason.COMPLETED
+        except KeyboardInterrupt:
+            status, reason = "KILLED", Reason.INTERRUPTED
+            raise
+        finally:
+            if run_id:
+                self._client.set_tag(run_id, "state", state.value)
+                self._client.set_tag(run_id, "reason", reason.value)
+                self._client.set_terminated(run_id, status)
+
+    def _make(self, name: str, tags: Mapping[str, object]) -> str:
         started = entries.milliseconds(datetime.now(UTC))
-        run = self._client.create_run(self._experiment_id, started, entries.tags(tags), name)
-        self.run_id = run.info.run_id
+        return str(self._client.create_run(self._experiment_id, started, entries.tags(tags), name).info.run_id)
+
+    def _write_config(self, run_id: str, config: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
         params = [Param(key, value) for key, value in entries.settings(config).items()]
-        self._client.log_batch(self.run_id, params=params)
-        self._client.log_text(self.run_id, yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Write what an epoch measured; what MLflow does not take now is written with the next."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        self._pending += [entries.Point(entries.key(name), value, now, step) for name, value in metrics.items()]
-        try:
-            self._client.log_batch(self.run_id, [Metric(*point) for point in self._pending])
-        except Exception as error:  # training does not stop for its mirror
-            _log.warning("MLflow did not take the metrics: %s", first_line(error))
-        else:
-            self._pending = []
+        self._client.log_batch(run_id, params=params)
+        self._client.log_text(run_id, yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")
 
     def log_model(self, model: nn.Module, example: Tensor, registered_as: str | None) -> str:
         """Log the model with its signature and an input example, and register it; returns its URI.
@@ -256,13 +319,14 @@ class FinalRun:
         return f"models:/{name}/{made.version}"
 
     def end(self, metrics: Mapping[str, float], files: Sequence[Path], status: str) -> None:
-        """Write what it came to, and end the run."""
-        if metrics:
-            self.log(metrics, 0)
-        for file in files:
-            if file.exists():
-                self._client.log_artifact(self.run_id, str(file))
-        self._client.set_terminated(self.run_id, status)
+        """Write what it came to, and end the run where it was begun."""
+        if self.run_id:
+            if metrics:
+                self.log(metrics, 0)
+            for file in files:
+                if file.exists():
+                    self._client.log_artifact(self.run_id, str(file))
+            self._client.set_terminated(self.run_id, status)
         self._store.close()
 
     def _links(self, origin: Mapping[str, Any]) -> dict[str, Run]:
@@ -322,19 +386,29 @@ def config_of_run(run_id: str, home: str, uri: str | None = None) -> str:
     is_search = run.data.tags.get("kind") == "search"
     name = "best.yaml" if is_search else "config.yaml"
     try:
+        for file in client.list_artifacts(run_id):
+            if file.path == name and (file.file_size or 0) > yaml_limits.LARGEST:
+                raise UserError("from", f"{name} of the run {run_id} is larger than {yaml_limits.LARGEST} bytes", GIVE)
         with TemporaryDirectory() as folder:
-            text = Path(client.download_artifacts(run_id, name, folder)).read_text(encoding="utf-8")
+            text = yaml_limits.read(
+                "from", f"{name} of the run {run_id}", Path(client.download_artifacts(run_id, name, folder)), GIVE
+            )
     except (MlflowException, OSError) as error:
-        raise UserError("from", f"the run {run_id} has no {name}", "give the run of a search or of a trial") from error
-    if not is_search and "study" in run.data.tags and "\norigin:" not in text:
-        origin = {"study": run.data.tags["study"], "trial": int(run.data.tags.get("trial_number", 0))}
-        text += yaml.safe_dump({"origin": {**origin, **_best_epoch(client, run_id, yaml.safe_load(text))}})
+        raise UserError("from", f"the run {run_id} has no {name}", GIVE) from error
+    number = run.data.tags.get("trial_number", "0")
+    if not is_search and "study" in run.data.tags and number.isdecimal():
+        config = parsed(f"{name} of the run {run_id}", text)
+        if isinstance(config, dict) and "origin" not in config:
+            origin = {"study": run.data.tags["study"], "trial": int(number), **_best_epoch(client, run_id, config)}
+            text += "\n" + yaml.safe_dump({"origin": origin})
     return text
 
 
 def _best_epoch(client: MlflowClient, run_id: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """Which epoch of a trial was its best and what it reached; nothing where its metric was not logged."""
-    objective = config.get("objective") or {}
+    objective = config.get("objective")
+    if not isinstance(objective, dict):
+        return {}
     metric = str(objective.get("metric"))
     history = client.get_metric_history(run_id, entries.key(metric))
     if not history:

@@ -7,10 +7,11 @@ import logging
 import signal
 import sys
 import traceback
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -19,19 +20,22 @@ from autotune import compose, naming
 from autotune.compose import EXIT_CODES, check_sections, handling_signals, plain, run_command, setting
 from autotune.errors import UserError, nearest
 from autotune.logs import hush_libraries, logging_to
+from autotune.masking import kept
 from autotune.origin import GROUPS, overrides_from
+from autotune.repeats import SEARCHED, Contender, described, table
 from autotune.settings import TRAINED_ON, Objective, complete_objective, discard, folder_name, home_folder
 from autotune.space import Space, check
+from autotune.trust import check_names
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
-
     from autotune.assembly import Assembly
     from autotune.registry import FinalRun
 
 _log = logging.getLogger("autotune.train")  # not __name__, which is __main__ where it is run as a command
 
-RESULTS = ("summary.json", "best.ckpt", "preprocess.json")
+WEIGHTS = "best.ckpt"
+RESULTS = ("summary.json", WEIGHTS, "preprocess.json")
+SEEDS = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,9 @@ class Plan:
         home: The home.
         on: ``train`` or ``train+val``.
         registered_as: The name in the model registry; None registers nothing.
+        seeds: How many times it is trained, each with a seed of its own.
+        with_recipes: Whether the usual recipes are trained beside it.
+        composed: The config as config.yaml keeps it.
         resolved: The resolved config.
         origin: Where it comes from; empty where it was typed.
         objective: What the best epoch is chosen by.
@@ -54,6 +61,9 @@ class Plan:
     home: Path
     on: str
     registered_as: str | None
+    seeds: int
+    with_recipes: bool
+    composed: Mapping[str, Any]
     resolved: Mapping[str, Any]
     origin: Mapping[str, Any]
     objective: Objective
@@ -74,6 +84,11 @@ class Plan:
             return whole
         return min(whole, int(searched))
 
+    def seeded(self, config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """A resolved config with each of the seeds: the config's own, then those that follow it."""
+        for further in range(self.seeds):
+            yield {**config, "seed": (self.resolved["seed"] + further) % SEEDS}
+
     @classmethod
     def of(cls, config: DictConfig) -> Plan:
         """Read a composed config. Raises UserError."""
@@ -84,29 +99,83 @@ class Plan:
         check(space)
         for name in space.parameters():
             raise UserError(name, "is still open, and a final training has one value for it", f"give it: {name}=...")
-        on, register = section.get("on"), section.get("register")
+        on, register, seeds = section.get("on"), section.get("register"), section.get("seeds", 1)
         if on not in TRAINED_ON:
             raise UserError("train.on", f"{on} is no part of the data", nearest(str(on), TRAINED_ON))
+        if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= SEEDS:
+            raise UserError("train.seeds", f"{seeds} is no number of seeds", "give a whole number above 0")
         experiment = tracking.get("experiment")
         if "experiment" in tracking and (not isinstance(experiment, str) or not experiment.strip()):
             raise UserError("tracking.experiment", f"{experiment!r} is no name", "give the experiment's name: autotune")
         resolved = space.resolve({})
+        check_names(resolved)
+        origin = compose.section(config, "origin") if "origin" in config else {}
+        name = folder_name("train.name", section.get("name"))
+        composed = kept(plain(config))
+        composed["train"]["name"] = name
         return cls(
-            folder_name("train.name", section.get("name")),
+            name,
             home_folder(setting(config, "home")),
             on,
             None if register is None else folder_name("train.register", register),
+            seeds,
+            _with_recipes(section.get("recipes"), resolved, "origin" in config and seeds > 1),
+            composed,
             resolved,
-            compose.section(config, "origin") if "origin" in config else {},
+            origin,
             Objective.of(resolved["objective"]),
             tracking.get("uri"),
             experiment,
         )
 
 
+def _with_recipes(asked: Any, resolved: Mapping[str, Any], otherwise: bool) -> bool:
+    """Whether to train the recipes too: as asked, or where that shows with intervals what a search bought."""
+    if asked is not None and not isinstance(asked, bool):
+        raise UserError("train.recipes", f"{asked} is neither true nor false", "give true, false or null")
+    takes_another = "_target_" in resolved["optimizer"]
+    if asked and not takes_another:
+        problem = "true puts other optimizers in the place of the config's, and the module brings its own"
+        raise UserError("train.recipes", problem, "give train.recipes=false, or an optimizer")
+    return otherwise and takes_another if asked is None else asked
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a final training came to.
+
+    Attributes:
+        folder: Where its files are.
+        weights: Of the epoch that is kept.
+        summary: As in summary.json.
+        ui_command: What to type to see it in MLflow; None without MLflow.
+    """
+
+    folder: Path
+    weights: Path
+    summary: Mapping[str, Any]
+    ui_command: str | None
+
+    @property
+    def test(self) -> Mapping[str, float]:
+        """The metrics of the test part, by name, with the config's own seed."""
+        tested: Mapping[str, float] = self.summary["test"]
+        return tested
+
+    @property
+    def model(self) -> str | None:
+        """The model's URI in MLflow; None where it has none."""
+        return self.summary.get("model")
+
+
 def main() -> None:
     """Run the command."""
-    run_command("train", Plan.of, train, lambda overrides: overrides_from(overrides, _config_of_run))
+    run_command("train", Plan.of, train, prepare)
+
+
+def prepare(overrides: list[str]) -> list[str]:
+    """Overrides with what ``from=`` brings. Raises UserError."""
+    return overrides_from(overrides, _config_of_run)
 
 
 def train(config: DictConfig) -> int:
@@ -116,8 +185,6 @@ def train(config: DictConfig) -> int:
         The exit code: 0 done, 1 the user's code broke, 130 and 143 interrupted.
     """
     plan = Plan.of(config)
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    is_new = not any(plan.folder.iterdir())
     received: list[signal.Signals] = []
 
     def interrupt(by: signal.Signals) -> None:
@@ -125,15 +192,11 @@ def train(config: DictConfig) -> int:
         raise KeyboardInterrupt
 
     try:
-        with handling_signals(interrupt), logging_to(plan.folder / "train.log"):
-            _run(config, plan)
+        with handling_signals(interrupt):
+            train_plan(plan)
     except UserError:
-        if is_new:
-            discard(plan.folder, plan.home)
         raise
     except KeyboardInterrupt:
-        if not (plan.folder / "config.yaml").exists():
-            discard(plan.folder, plan.home)
         return EXIT_CODES[received[0] if received else signal.SIGINT]
     except Exception:
         traceback.print_exc(file=sys.stderr)
@@ -141,125 +204,208 @@ def train(config: DictConfig) -> int:
     return 0
 
 
-def _run(config: DictConfig, plan: Plan) -> None:
+def train_plan(plan: Plan) -> Result:
+    """Carry a plan out: train, test once, log and register; with the plan's seeds and recipes where it has them.
+
+    summary.json has what was trained so far whenever a training ends, however the rest of them ends.
+
+    Raises:
+        UserError: Something in the config cannot be trained.
+        KeyboardInterrupt: Interrupted; what was trained before is kept.
+        Exception: What the user's code raises.
+    """
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    is_new = not any(plan.folder.iterdir())
+    try:
+        with logging_to(plan.folder / "train.log"):
+            return _run(plan)
+    except UserError:
+        if is_new and not (plan.folder / "summary.json").exists():
+            discard(plan.folder, plan.home)
+        raise
+    except KeyboardInterrupt:
+        if not (plan.folder / "config.yaml").exists():
+            discard(plan.folder, plan.home)
+        raise
+
+
+def _run(plan: Plan) -> Result:
     """Train and mirror it to MLflow, whose run always ends."""
+    from autotune.recipes import RECIPES
     from autotune.registry import FinalRun
 
-    _rehearse(plan)
+    hush_libraries()
+    recipes = {each.name: each.applied(plan.resolved, plan.epochs) for each in RECIPES if plan.with_recipes}
+    _rehearse(plan, recipes)
+    _say_recipes(plan, recipes)
     run = None if plan.experiment is None else FinalRun(plan.uri, plan.experiment, plan.home)
     for name in RESULTS:  # of an earlier training of this name
         (plan.folder / name).unlink(missing_ok=True)
-    composed = plain(config)
-    composed["train"]["name"] = plan.name
-    (plan.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(composed)))
+    (plan.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(plan.composed))))
     status = "FAILED"
     summary: dict[str, Any] = {}
-    if run is not None:
-        run.begin(plan.name, plan.resolved, plan.origin, naming.family(plan.resolved), plan.on)
     try:
-        summary = _train(plan, run)
+        if run is not None:
+            run.begin(plan.name, plan.resolved, plan.origin, naming.family(plan.resolved), plan.on)
+        contenders = _train(plan, recipes, run, summary)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
         if run is not None:
-            numbers = {**summary.get("test", {}), **summary.get("cost", {})}
-            run.end(numbers, [plan.folder / name for name in RESULTS], status)
-    _say(plan, run, summary)
+            run.end(_numbers(summary), [plan.folder / name for name in RESULTS], status)
+    result = Result(plan.folder, plan.folder / WEIGHTS, summary, None if run is None else run.ui_command)
+    _say(plan, result, contenders)
+    return result
 
 
-def _rehearse(plan: Plan) -> None:
+def _rehearse(plan: Plan, recipes: Mapping[str, Mapping[str, Any]]) -> None:
     """Find out what cannot be trained before anything is written. Raises UserError."""
     from autotune.assembly import refusal
     from autotune.executors.lightning import LightningExecutor
 
-    hush_libraries()
     why = refusal(plan.resolved, plan.on)
     if why is not None:
         raise UserError("train", f"this configuration cannot work: {why}", "change it")
     LightningExecutor().rehearse(plan.resolved)
+    for name, config in recipes.items():
+        why = refusal(config, plan.on)
+        if why is not None:
+            problem = f"the recipe {name} cannot work: {why}"
+            raise UserError("train.recipes", problem, "change it, or give train.recipes=false")
+        LightningExecutor().rehearse(config)
 
 
-def _train(plan: Plan, run: FinalRun | None) -> dict[str, Any]:
-    import torch
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-    from lightning.pytorch import LightningModule
-    from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+def _say_recipes(plan: Plan, recipes: Mapping[str, Mapping[str, Any]]) -> None:
+    """What of the recipes is not as one would expect."""
+    if plan.seeds > 1 and plan.origin and "_target_" not in plan.resolved["optimizer"]:
+        _log.info("no recipe is trained beside it: the module brings its own optimizer")
+    for name, recipe in recipes.items():
+        if recipe == plan.resolved:
+            _log.info("the recipe %s is the configuration itself", name)
+        elif recipe["data"].get("batch_size") != plan.resolved["data"].get("batch_size"):
+            _log.info("the recipe %s has batches of %d, not the full batch", name, recipe["data"]["batch_size"])
 
-    from autotune.assembly import assemble
-    from autotune.executors.lightning import cost_meter, make_trainer, measured, raise_interrupt
+
+def _train(
+    plan: Plan, recipes: Mapping[str, Mapping[str, Any]], run: FinalRun | None, summary: dict[str, Any]
+) -> Sequence[Contender]:
+    """All trainings of a plan, one after another; the summary is filled in and written as they end.
+
+    Returns:
+        The searched strategy, then the recipes, with what each training measured on the test part.
+    """
+    summary |= _train_searched(plan, run)
+    own_seed, *further = plan.seeded(plan.resolved)
+    tested: dict[str, dict[int, Mapping[str, float]]] = {SEARCHED: {own_seed["seed"]: summary["test"]}}
+    _write(plan, summary)
+    if not summary["test"]:
+        return _contenders(plan, recipes, tested)
+    trainings = [(SEARCHED, "final-seed", config) for config in further]
+    for name, recipe in recipes.items():
+        if recipe == plan.resolved:
+            tested[name] = tested[SEARCHED]
+        else:
+            trainings += [(name, "recipe", config) for config in plan.seeded(recipe)]
+    for number, (name, stage, config) in enumerate(trainings, start=2):
+        what = "" if name == SEARCHED else f"recipe {name}: "
+        said = f"{what}{naming.strategy(config)} with seed {config['seed']}"
+        _log.info("training %d of %d, %s", number, len(trainings) + 1, said)
+        tested.setdefault(name, {})[config["seed"]] = _train_further(plan, config, run, stage, name)
+        summary |= described(_contenders(plan, recipes, tested), plan.seeds)
+        _write(plan, summary)
+    summary |= described(_contenders(plan, recipes, tested), plan.seeds)
+    _write(plan, summary)
+    return _contenders(plan, recipes, tested)
+
+
+def _contenders(
+    plan: Plan, recipes: Mapping[str, Mapping[str, Any]], tested: Mapping[str, Mapping[int, Mapping[str, float]]]
+) -> list[Contender]:
+    """Those of which at least one training has ended."""
+    configs = {SEARCHED: plan.resolved, **recipes}
+    return [
+        Contender(name, naming.strategy(config), tested[name]) for name, config in configs.items() if name in tested
+    ]
+
+
+def _train_searched(plan: Plan, run: FinalRun | None) -> dict[str, Any]:
+    """The training that is kept, with the config's own seed; returns what summary.json has of it."""
+    from autotune.final import is_tested, train_and_test
     from autotune.registry import table_preprocess
 
-    class Progress(Checkpoint):
-        """Says and logs what each epoch measured, after all else has logged."""
-
-        def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
-            metrics = measured(trainer)
-            epoch = trainer.current_epoch + 1
-            numbers = "  ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()))
-            _log.info("epoch %*d/%d  %s", len(str(plan.epochs)), epoch, plan.epochs, numbers)
-            if run is not None:
-                run.log(metrics, epoch)
+    def hear(metrics: Mapping[str, float], epoch: int) -> None:
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()))
+        _log.info("epoch %*d/%d  %s", len(str(plan.epochs)), epoch, plan.epochs, numbers)
+        if run is not None:
+            run.log(metrics, epoch)
 
     hush_libraries()
     _log.info("training %s for %d epochs on %s", naming.strategy(plan.resolved), plan.epochs, plan.on)
-    assembly = assemble(plan.resolved, plan.on)
-    meter, batch_size = cost_meter(assembly)
-    keeper = ModelCheckpoint(
-        plan.folder,
-        "best",
-        monitor=plan.objective.metric if plan.on == "train" else None,
-        mode=plan.objective.direction[:3],
-        save_weights_only=True,
-        enable_version_counter=False,
-    )
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # our own files are there
-    unjudged = {} if plan.on == "train" else {"limit_val_batches": 0}
-    trainer = make_trainer(assembly, [meter, keeper, Progress()], max_epochs=plan.epochs, **unjudged)
-    try:
-        trainer.fit(assembly.module, datamodule=assembly.data)
-        kept = torch.load(plan.folder / "best.ckpt", weights_only=True)
-        assembly.module.load_state_dict(kept["state_dict"])
-        tested = _test(trainer, assembly)
-    except SystemExit as end:
-        raise_interrupt(end)
-        raise
-    except MisconfigurationException as error:
-        logged = measured(trainer)
-        if keeper.monitor is not None and plan.objective.metric not in logged:
-            raise plan.objective.not_among(logged) from error
-        raise
+    weights = plan.folder / WEIGHTS
+    trained = train_and_test(plan.resolved, plan.on, plan.epochs, plan.objective, weights, hear)
+    if not is_tested(trained.assembly):
+        _log.warning("nothing is tested: the module has no test_step, or the data no test_dataloader")
     summary: dict[str, Any] = {
         "name": plan.name,
         "origin": dict(plan.origin),
         "strategy": naming.strategy(plan.resolved),
         "trained_on": plan.on,
         "epochs": plan.epochs,
-        "kept_epoch": kept["epoch"] + 1,
-        "test": tested,
-        "cost": meter.cost(assembly.module, batch_size),
+        "kept_epoch": trained.kept_epoch,
+        "test": dict(trained.tested),
+        "cost": dict(trained.cost),
     }
-    if keeper.best_model_score is not None:
-        summary[plan.objective.metric] = float(keeper.best_model_score)
-    table = table_preprocess(assembly.data)
-    if table is not None:
-        table.write(plan.folder)
+    if trained.score is not None:
+        summary[plan.objective.metric] = trained.score
+    table_encoding = table_preprocess(trained.assembly.data)
+    if table_encoding is not None:
+        table_encoding.write(plan.folder)
     if run is not None:
-        summary |= {"run_id": run.run_id, "model": _log_model(plan, run, assembly)}
-    (plan.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        summary |= {"run_id": run.run_id, "model": _log_model(plan, run, trained.assembly)}
     return summary
 
 
-def _test(trainer: Trainer, assembly: Assembly) -> dict[str, float]:
-    """Test once; a module that does not say how to is not tested."""
-    from lightning.pytorch.utilities.model_helpers import is_overridden
+def _train_further(
+    plan: Plan, config: Mapping[str, Any], run: FinalRun | None, stage: str, name: str
+) -> Mapping[str, float]:
+    """A training of which only its numbers are kept; returns the metrics of the test part."""
+    from autotune.final import train_and_test
 
-    if not is_overridden("test_step", assembly.module) or not is_overridden("test_dataloader", assembly.data):
-        _log.warning("nothing is tested: the module has no test_step, or the data no test_dataloader")
-        return {}
-    parts = trainer.test(assembly.module, datamodule=assembly.data, verbose=False)
-    return {name: float(value) for part in parts for name, value in part.items()}
+    title = f"seed {config['seed']} {naming.strategy(config)}"
+    if name != SEARCHED:
+        title = f"recipe {name} {title}"
+    with (
+        TemporaryDirectory(prefix=".weights-", dir=plan.folder) as folder,
+        nullcontext() if run is None else run.child(title, stage, config, naming.family(config), plan.on) as child,
+    ):
+
+        def hear(metrics: Mapping[str, float], epoch: int) -> None:
+            if child is not None:
+                child.log(metrics, epoch)
+
+        trained = train_and_test(config, plan.on, plan.epochs, plan.objective, Path(folder) / WEIGHTS, hear)
+        if child is not None:
+            child.log({**trained.tested, **trained.cost}, 0)
+    numbers = "  ".join(f"{metric} {value:.4g}" for metric, value in sorted(trained.tested.items()))
+    _log.info("  kept epoch %d  %s", trained.kept_epoch, numbers)
+    return trained.tested
+
+
+def _write(plan: Plan, summary: Mapping[str, Any]) -> None:
+    (plan.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    """What MLflow's table of runs shows of a final training."""
+    over_seeds = {
+        f"seeds/{name}/{key}": repeats[key]
+        for name, repeats in summary.get("seeds", {}).items()
+        for key in ("mean", "std", "low", "high")
+        if repeats[key] is not None
+    }
+    return {**summary.get("test", {}), **summary.get("cost", {}), **over_seeds}
 
 
 def _log_model(plan: Plan, run: FinalRun, assembly: Assembly) -> str | None:
@@ -273,15 +419,31 @@ def _log_model(plan: Plan, run: FinalRun, assembly: Assembly) -> str | None:
     return run.log_model(*served, plan.registered_as)
 
 
-def _say(plan: Plan, run: FinalRun | None, summary: Mapping[str, Any]) -> None:
+def _say(plan: Plan, result: Result, contenders: Sequence[Contender]) -> None:
     _log.info("")
-    for name, value in sorted(summary["test"].items()):
+    for name, value in sorted(result.test.items()):
         _log.info("%s %.6g", name, value)
-    _log.info("weights of epoch %d:  %s", summary["kept_epoch"], plan.folder / "best.ckpt")
-    if run is not None:
-        if summary["model"]:
-            _log.info("model:               %s", summary["model"])
-        _log.info("browse:              %s", run.ui_command)
+    if result.test and (plan.seeds > 1 or len(contenders) > 1):
+        _say_comparison(plan, result, contenders)
+    _log.info("weights of epoch %d:  %s", result.summary["kept_epoch"], result.weights)
+    if result.model:
+        _log.info("model:               %s", result.model)
+    if result.ui_command is not None:
+        _log.info("browse:              %s", result.ui_command)
+
+
+def _say_comparison(plan: Plan, result: Result, contenders: Sequence[Contender]) -> None:
+    """Mean and interval over the seeds, by what the epochs were chosen by where the test part has it too."""
+    chosen_by = plan.objective.metric.replace("val", "test", 1)
+    judged = chosen_by in result.test
+    first = plan.resolved["seed"]
+    seeds = f"seed {first}" if plan.seeds == 1 else f"{plan.seeds} seeds from {first} on"
+    _log.info("")
+    _log.info("trained alike with %s, each tested once:", seeds)
+    for metric in [chosen_by] if judged else sorted(result.test):
+        for line in table(contenders, metric, plan.objective.direction if judged else None):
+            _log.info("  %s", line)
+    _log.info("")
 
 
 def _config_of_run(run_id: str, home: str, uri: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
@@ -176,6 +177,49 @@ def test_what_mlflow_does_not_take_is_written_with_the_next(
     found = read(cwd, run)
     assert Runs.at(cwd / "mlruns").history(found, "val/loss") == [(1, 0.5), (2, 0.25)]
     assert (found.data.metrics["test/loss"], found.info.status) == (0.75, "FINISHED")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("raised", "ended"),
+    [
+        (None, ("FINISHED", "COMPLETE", "completed")),
+        (KeyboardInterrupt(), ("KILLED", "FAIL", "interrupted")),
+        (LookupError("the user's own"), ("FAILED", "FAIL", "error")),
+    ],
+)
+def test_a_further_training_is_a_child_that_ends_as_the_training_does(
+    raised: BaseException | None, ended: tuple[str, str, str], cwd: Path
+) -> None:
+    run = final(cwd)
+    run.begin("r", CONFIG, {"study": "first", "trial": 2}, "adam", "train")
+    with (
+        contextlib.suppress(KeyboardInterrupt, LookupError),
+        run.child("seed 8", "final-seed", {**CONFIG, "seed": 8}, "adam", "train") as child,
+    ):
+        child.log({"val/loss": 0.5}, 1)
+        running = next(each for each in Runs.at(cwd / "mlruns").children if each.info.run_name == "seed 8")
+        assert (running.info.status, running.data.tags["state"]) == ("RUNNING", "RUNNING")
+        child.log({"val/loss": 0.25}, 2)
+        if raised is not None:
+            raise raised
+    run.end({}, [], "FINISHED")
+    runs = Runs.at(cwd / "mlruns")
+    found = runs.client.get_run(running.info.run_id)
+    tags = found.data.tags
+    assert (found.info.status, tags["state"], tags["reason"]) == ended
+    assert tags["mlflow.parentRunId"] == run.run_id
+    assert (tags["stage"], tags["seed"], tags["family"], tags["trained_on"]) == ("final-seed", "8", "adam", "train")
+    assert not {"study", "trial_number", "kind"} & tags.keys(), "no search is taken up from it"
+    assert runs.history(found, "val/loss") == [(1, 0.5), (2, 0.25)]
+    assert yaml.safe_load(config_of_run(found.info.run_id, str(cwd / "mlruns"))) == {**CONFIG, "seed": 8}
+
+
+@pytest.mark.slow
+def test_a_run_that_was_never_begun_leaves_nothing(cwd: Path) -> None:
+    before = len(Runs.at(cwd / "mlruns").parents)
+    final(cwd).end({"test/loss": 1.0}, [], "KILLED")
+    assert len(Runs.at(cwd / "mlruns").parents) == before
 
 
 class Branching(nn.Module):

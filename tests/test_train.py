@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from sklearn.datasets import load_digits
 
 from autotune.compose import compose, conf_dir
 from autotune.space import Space
-from autotune.train import Plan
+from autotune.train import Plan, train_plan
 
 from .commands import USERS_ARGUMENTS, Ended, files, plain_yaml, run, summary, write_users_own
 from .conftest import Searched
@@ -195,16 +196,16 @@ def test_a_multirun_trains_several_times(cwd: Path) -> None:
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every assembly that is made."""
-    import autotune.assembly
+    import autotune.final
 
     made: list[Any] = []
-    assemble = autotune.assembly.assemble
+    assemble = autotune.final.assemble
 
     def remembered(config: Mapping[str, Any], on: str = "train") -> Any:
         made.append(assemble(config, on))
         return made[-1]
 
-    monkeypatch.setattr(autotune.assembly, "assemble", remembered)
+    monkeypatch.setattr(autotune.final, "assemble", remembered)
     return made
 
 
@@ -285,6 +286,191 @@ def test_a_name_used_again_is_trained_anew(cwd: Path, final: Path) -> None:
     trained(run("train", "from=first", *UNTRACKED, "trainer.max_epochs=2", "seed=9", cwd=cwd), final)
     after = torch.load(final / "best.ckpt", weights_only=True)["state_dict"]
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+# Several seeds, and the recipes beside them.
+
+# What the search found may be one of the recipes; this is none.
+OTHER = ("optimizer=sgd", "optimizer.lr=0.05", "schedule=constant", "trainer.max_epochs=2")
+
+MISTAKES = {
+    "no seeds": (["train.seeds=0"], "train.seeds: 0 is no number of seeds; give a whole number above 0"),
+    "word for seeds": (["train.seeds=x"], "train.seeds: x is no number of seeds; give a whole number above 0"),
+    "part of a seed": (["train.seeds=1.5"], "train.seeds: 1.5 is no number of seeds; give a whole number above 0"),
+    "flag for seeds": (["train.seeds=true"], "train.seeds: True is no number of seeds; give a whole number above 0"),
+    "word for recipes": (
+        ["train.recipes=maybe"],
+        "train.recipes: maybe is neither true nor false; give true, false or null",
+    ),
+    "recipes for a module with its own optimizer": (
+        ["optimizer=own", "schedule=own", "train.recipes=true"],
+        "train.recipes: true puts other optimizers in the place of the config's, and the module brings its own; "
+        "give train.recipes=false, or an optimizer",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "line"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_in_seeds_or_recipes_is_one_line(arguments: list[str], line: str, tmp_path: Path) -> None:
+    ended = run("train", *arguments, cwd=tmp_path)
+    assert (ended.code, ended.out, ended.err) == (2, "", f"error: {line}\n")
+    assert files(tmp_path) == set()
+
+
+def test_a_recipe_that_cannot_work_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    # 24 samples to train on, all in one batch, which no recipe takes.
+    small = ["data=synthetic", "data.samples=40", "data.batch_size=full", "trainer.accelerator=cpu"]
+    ended = run("train", *small, "train.recipes=true", cwd=tmp_path)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "error: train.recipes: the recipe adam cannot work: data.batch_size=32 is larger than the training set of 24; "
+        "change it, or give train.recipes=false\n"
+    )
+    assert files(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "with_recipes"),
+    [
+        (["+origin.study=first"], False),
+        (["train.seeds=5"], False),
+        (["+origin.study=first", "train.seeds=5"], True),
+        (["+origin.study=first", "train.seeds=5", "train.recipes=false"], False),
+        (["+origin.study=first", "train.seeds=5", "optimizer=own", "schedule=own"], False),
+        (["train.recipes=true"], True),
+    ],
+)
+def test_the_recipes_are_trained_where_they_show_what_a_search_bought(arguments: list[str], with_recipes: bool) -> None:
+    assert Plan.of(compose("train", arguments)).with_recipes == with_recipes
+
+
+def test_the_seeds_begin_with_the_configs_own() -> None:
+    plan = Plan.of(compose("train", ["seed=4294967294", "train.seeds=4"]))
+    assert [config["seed"] for config in plan.seeded(plan.resolved)] == [4294967294, 4294967295, 0, 1]
+    assert next(plan.seeded(plan.resolved)) == plan.resolved
+
+
+@pytest.mark.slow
+def test_several_seeds_have_a_mean_with_an_interval_beside_the_recipes(
+    cwd: Path, final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autotune.data import batches
+
+    held_out, looked = batches.held_out, []
+
+    def counted(*arguments: Any) -> Any:
+        looked.append(arguments)
+        return held_out(*arguments)
+
+    trained(run("train", "from=first", *OTHER, *UNTRACKED, cwd=cwd), final)
+    alone, weights = summary(final), (final / "best.ckpt").read_bytes()
+    monkeypatch.setattr(batches, "held_out", counted)
+    ended = run("train", "from=first", *OTHER, "train.seeds=3", "train.name=final", cwd=cwd)
+    trained(ended, final)
+    assert len(looked) == 9, "three trainings each of the searched and of two recipes, each tested once"
+
+    found = summary(final)
+    assert found["test"] == alone["test"]
+    assert (final / "best.ckpt").read_bytes() == weights
+    assert found["model"] == "models:/autotune/1"
+    accuracy = found["seeds"]["test/accuracy"]
+    assert accuracy["values"].keys() == {"0", "1", "2"}
+    assert accuracy["values"]["0"] == found["test"]["test/accuracy"]
+    assert accuracy["low"] < accuracy["mean"] < accuracy["high"]
+    assert found["recipes"].keys() == {"adam", "sgd"}
+    for recipe in found["recipes"].values():
+        measured, difference = recipe["test"]["test/accuracy"], recipe["difference"]["test/accuracy"]
+        assert difference["values"] == {
+            seed: pytest.approx(measured["values"][seed] - accuracy["values"][seed]) for seed in accuracy["values"]
+        }
+    assert f"searched  sgd lr 0.05 b{plain_yaml(final / 'config.yaml')['data']['batch_size']}" in ended.out
+    assert "test/accuracy  95 % interval" in ended.out
+
+    runs = Runs.at(cwd / "mlruns")
+    parent = final_run(cwd)
+    assert parent.data.metrics["seeds/test/accuracy/mean"] == pytest.approx(accuracy["mean"])
+    children = [run for run in runs.children if run.data.tags["mlflow.parentRunId"] == parent.info.run_id]
+    told = {
+        (tags["stage"], tags["family"], tags["seed"], tags["state"], tags["reason"])
+        for tags in (run.data.tags for run in children)
+    }
+    assert told == {
+        *(("final-seed", "sgd", seed, "COMPLETE", "completed") for seed in "12"),
+        *(("recipe", family, seed, "COMPLETE", "completed") for family in ("adam", "sgd") for seed in "012"),
+    }
+    assert len(children) == len(told)
+    for child in children:
+        tags = child.data.tags
+        values = (
+            accuracy["values"]
+            if tags["stage"] == "final-seed"
+            else found["recipes"][tags["family"]]["test"]["test/accuracy"]["values"]
+        )
+        assert child.info.status == "FINISHED"
+        assert child.data.metrics["test/accuracy"] == pytest.approx(values[tags["seed"]])
+        assert len(curve(child, cwd, "val/loss")) == 2
+        again = yaml.safe_load(runs.artifact(child, "config.yaml"))
+        assert (str(again["seed"]), again["optimizer"]["name"]) == (tags["seed"], tags["family"])
+
+
+def test_a_recipe_that_is_the_configuration_itself_is_not_trained_again(
+    tmp_path: Path, final: Path, recorded: list[Any]
+) -> None:
+    small = ["trainer.accelerator=cpu", "trainer.max_epochs=1", "model.hidden=[8]"]
+    ended = run("train", *small, *UNTRACKED, "train.recipes=true", cwd=tmp_path)
+    trained(ended, final)
+    assert len(recorded) == 2
+    found = summary(final)
+    assert "seeds" not in found
+    assert found["recipes"]["adam"]["difference"]["test/loss"]["mean"] == 0
+    assert found["recipes"]["sgd"]["test"]["test/loss"]["low"] is None
+    assert "the recipe adam is the configuration itself\n" in ended.out
+
+
+def test_on_both_parts_all_are_trained_as_long(tmp_path: Path, final: Path, recorded: list[Any]) -> None:
+    small = ["trainer.accelerator=cpu", "trainer.max_epochs=4", "model.hidden=[8]", "train.on=train+val"]
+    origin = ["+origin.best_epoch=2", "+origin.max_epochs=4"]
+    trained(run("train", *small, *origin, *UNTRACKED, "train.recipes=true", cwd=tmp_path), final)
+    assert summary(final)["epochs"] == 2
+    assert [each.module.trainer.current_epoch for each in recorded] == [2, 2, 2]
+    assert [each.module.epochs for each in recorded] == [4, 2, 2], "the cosine of a recipe reaches its end"
+    assert [len(each.data.split.val) for each in recorded] == [0, 0, 0]
+
+
+def test_the_full_batch_is_not_the_recipes(tmp_path: Path, final: Path, recorded: list[Any]) -> None:
+    small = ["trainer.accelerator=cpu", "trainer.max_epochs=1", "optimizer=bgd", "data.batch_size=full"]
+    ended = run("train", *small, *UNTRACKED, "train.recipes=true", cwd=tmp_path)
+    trained(ended, final)
+    assert [each.data.batch_size for each in recorded] == [1077, 32, 32]
+    assert "the recipe adam has batches of 32, not the full batch\n" in ended.out
+
+
+def test_a_plan_is_carried_out_without_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["trainer.accelerator=cpu", "trainer.max_epochs=1", "train.seeds=2"]
+    result = train_plan(Plan.of(compose("train", [*small, *UNTRACKED])))
+    assert result.folder == Path("mlruns/trained/final")
+    assert result.weights.exists()
+    assert result.summary == summary(result.folder)
+    assert result.test == result.summary["test"]
+    assert (result.model, result.ui_command) == (None, None)
+    assert "recipes" not in result.summary
+
+
+def test_after_a_plan_was_interrupted_an_interrupt_is_heard_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autotune.final import _Progress
+
+    def interrupt(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_Progress, "on_train_epoch_end", interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train_plan(Plan.of(compose("train", ["trainer.accelerator=cpu", *UNTRACKED])))
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 # MLflow.
@@ -464,6 +650,68 @@ def test_an_interrupted_training_keeps_what_it_has(
     assert [signal.getsignal(each) for each in signal.valid_signals()] == handlers
 
 
+def statuses(cwd: Path) -> dict[str, list[str]]:
+    """How the runs of the final training ended, by their stage."""
+    parent = final_run(cwd)
+    found: dict[str, list[str]] = {"train": [parent.info.status]}
+    for child in Runs.at(cwd / "mlruns").children:
+        if child.data.tags["mlflow.parentRunId"] == parent.info.run_id:
+            found.setdefault(child.data.tags["stage"], []).append(child.info.status)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupt_among_the_seeds_keeps_those_that_are_trained(
+    number: signal.Signals, code: int, cwd: Path, final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autotune.registry import Measurements
+
+    log = Measurements.log
+    tested: list[Any] = []
+
+    def interrupt(told: Measurements, metrics: Mapping[str, float], step: int) -> None:
+        log(told, metrics, step)
+        if step == 0:
+            tested.append(told)
+        if len(tested) == 1 and step == 2:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Measurements, "log", interrupt)
+    handlers = [signal.getsignal(each) for each in signal.valid_signals()]
+    ended = run("train", "from=first", *OTHER, "train.seeds=5", "train.name=final", cwd=cwd)
+    assert (ended.code, ended.err) == (code, "")
+    assert {path.name for path in final.iterdir()} == TRAINED_FILES
+    assert summary(final)["seeds"]["test/loss"]["values"].keys() == {"0", "1"}
+    assert "recipes" not in summary(final)
+    assert statuses(cwd) == {"train": ["KILLED"], "final-seed": ["FINISHED", "KILLED"]}
+    assert final_run(cwd).data.metrics["test/loss"] == summary(final)["test"]["test/loss"]
+    assert [signal.getsignal(each) for each in signal.valid_signals()] == handlers
+
+
+@pytest.mark.slow
+def test_code_that_raises_among_the_seeds_keeps_those_that_are_trained(
+    cwd: Path, final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import autotune.final
+
+    train_and_test = autotune.final.train_and_test
+    begun: list[Any] = []
+
+    def broken(*arguments: Any) -> Any:
+        begun.append(arguments)
+        if len(begun) == 3:
+            raise LookupError("the user's own mistake")
+        return train_and_test(*arguments)
+
+    monkeypatch.setattr(autotune.final, "train_and_test", broken)
+    ended = run("train", "from=first", *OTHER, "train.seeds=5", "train.name=final", cwd=cwd)
+    assert (ended.code, ended.err.splitlines()[-1]) == (1, "LookupError: the user's own mistake")
+    assert {path.name for path in final.iterdir()} == TRAINED_FILES
+    assert summary(final)["seeds"]["test/loss"]["values"].keys() == {"0", "1"}
+    assert statuses(cwd) == {"train": ["FAILED"], "final-seed": ["FINISHED", "FAILED"]}
+
+
 # The user's own.
 
 
@@ -478,7 +726,12 @@ def test_the_users_own_module_is_searched_trained_tested_and_served(
     small = ["trainer.accelerator=cpu", "trainer.max_epochs=2", "budget.trials=2", "study.name=mine"]
     ended = run("search", *USERS_ARGUMENTS, *small, "schedule=cosine", "tracking=none", cwd=cwd)
     assert (ended.code, ended.err) == (0, "")
-    trained(run("train", "from=mine", "train.name=final", "train.register=own", cwd=cwd), final)
+    again = ["from=mine", "train.name=final", "train.register=own"]
+    refused = run("train", *again, cwd=cwd)
+    assert (refused.code, refused.out) == (2, "")
+    remedy = "type allow_targets=[users_own] behind the command if you trust it"
+    assert refused.err == f"error: data._target_: users_own.Data is not allowed to be made; {remedy}\n"
+    trained(run("train", *again, "allow_targets=[users_own]", cwd=cwd), final)
     best = plain_yaml(cwd / "mlruns" / "studies" / "mine" / "best.yaml")
     found = summary(final)
     assert found["val_acc"] == best["origin"]["value"]
@@ -490,3 +743,27 @@ def test_the_users_own_module_is_searched_trained_tested_and_served(
     finally:
         mlflow.set_tracking_uri(None)
     assert answers.shape == (5, 2)
+
+
+@pytest.mark.slow
+def test_the_users_own_module_is_compared_with_the_recipes_unless_it_brings_its_optimizer(
+    tmp_path: Path, final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_users_own(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = [*USERS_ARGUMENTS, "trainer.accelerator=cpu", "trainer.max_epochs=1", "+origin.study=mine"]
+    own += ["model.width=4", "data.batch_size=20", "train.seeds=2", *UNTRACKED]
+    ended = run("train", *own, "optimizer.lr=0.01", cwd=tmp_path)
+    trained(ended, final)
+    assert summary(final)["recipes"].keys() == {"adam", "sgd"}
+    assert "test_acc" in summary(final)["seeds"]
+
+    with (tmp_path / "users_own.py").open("a") as file:
+        file.write("\n    def configure_optimizers(self):\n        return torch.optim.SGD(self.parameters(), 0.1)\n")
+    monkeypatch.delitem(sys.modules, "users_own")
+    ended = run(
+        "train", *[each for each in own if each != "optimizer=mine"], "optimizer=own", "schedule=own", cwd=tmp_path
+    )
+    trained(ended, final)
+    assert "recipes" not in summary(final)
+    assert "no recipe is trained beside it: the module brings its own optimizer\n" in ended.out

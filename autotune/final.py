@@ -1,0 +1,112 @@
+"""One final training: the epoch that is best by validation is kept, and tested once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from autotune.assembly import Assembly, assemble
+from autotune.executors.lightning import cost_meter, make_trainer, measured, raise_interrupt
+from autotune.settings import Objective
+
+# Given what an epoch measured and its number, counted from 1.
+Hear = Callable[[Mapping[str, float], int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What one final training came to.
+
+    Attributes:
+        kept_epoch: The epoch whose weights are kept, counted from 1.
+        score: What that epoch reached by the objective's metric; None where nothing is left to judge by.
+        tested: The metrics of the test part, measured once with those weights; empty where nothing can be tested.
+        cost: See `autotune.cost.Cost`.
+        assembly: What was trained, with those weights.
+    """
+
+    kept_epoch: int
+    score: float | None
+    tested: Mapping[str, float]
+    cost: Mapping[str, float]
+    assembly: Assembly
+
+
+def is_tested(assembly: Assembly) -> bool:
+    """Whether the module and the data both say how to test."""
+    return is_overridden("test_step", assembly.module) and is_overridden("test_dataloader", assembly.data)
+
+
+def train_and_test(
+    config: Mapping[str, Any], on: str, epochs: int, objective: Objective, weights: Path, hear: Hear
+) -> Trained:
+    """Train a resolved config by a Lightning Trainer of its own, and test what is kept of it.
+
+    Args:
+        config: Resolved; its seed decides all that is random.
+        on: One of `autotune.settings.TRAINED_ON`. Trained on both parts, the last epoch is kept.
+        epochs: How many to train; the schedule is laid out for the config's own ``trainer.max_epochs``.
+        objective: What the best epoch is chosen by.
+        weights: The file they are kept in, in a folder that exists.
+        hear: Is told of each epoch.
+
+    Raises:
+        UserError: The objective's metric is not logged, or the config cannot be built.
+        KeyboardInterrupt: Ctrl-C.
+        Exception: What the user's code raises.
+    """
+    is_judged = on == "train"
+    assembly = assemble(config, on)
+    meter, batch_size = cost_meter(assembly)
+    keeper = ModelCheckpoint(
+        weights.parent,
+        weights.stem,
+        monitor=objective.metric if is_judged else None,
+        mode=objective.direction[:3],
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # our own files are there
+    unjudged = {} if is_judged else {"limit_val_batches": 0}
+    trainer = make_trainer(assembly, [meter, keeper, _Progress(hear)], max_epochs=epochs, **unjudged)
+    try:
+        trainer.fit(assembly.module, datamodule=assembly.data)
+        kept = torch.load(weights, weights_only=True)
+        assembly.module.load_state_dict(kept["state_dict"])
+        tested = _test(trainer, assembly)
+    except SystemExit as end:
+        raise_interrupt(end)
+        raise
+    except MisconfigurationException as error:
+        logged = measured(trainer)
+        if keeper.monitor is not None and objective.metric not in logged:
+            raise objective.not_among(logged) from error
+        raise
+    score = None if keeper.best_model_score is None else float(keeper.best_model_score)
+    return Trained(kept["epoch"] + 1, score, tested, meter.cost(assembly.module, batch_size), assembly)
+
+
+class _Progress(Checkpoint):
+    """Tells of each epoch, after all else has logged."""
+
+    def __init__(self, hear: Hear) -> None:
+        self._hear = hear
+
+    def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
+        self._hear(measured(trainer), trainer.current_epoch + 1)
+
+
+def _test(trainer: Trainer, assembly: Assembly) -> dict[str, float]:
+    if not is_tested(assembly):
+        return {}
+    parts = trainer.test(assembly.module, datamodule=assembly.data, verbose=False)
+    return {name: float(value) for part in parts for name, value in part.items()}

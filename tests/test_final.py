@@ -1,0 +1,91 @@
+"""One final training: which weights are kept, and what is tested of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+
+from autotune.compose import compose
+from autotune.data import batches
+from autotune.errors import UserError
+from autotune.final import Trained, is_tested, train_and_test
+from autotune.settings import Objective
+from autotune.train import Plan
+
+
+def planned(*overrides: str) -> Plan:
+    small = ["trainer.accelerator=cpu", "trainer.max_epochs=4", "model.hidden=[16]", "model.batch_norm=true"]
+    return Plan.of(compose("train", [*small, *overrides]))
+
+
+def run(plan: Plan, folder: Path, heard: list[Any] | None = None) -> Trained:
+    def hear(metrics: Mapping[str, float], epoch: int) -> None:
+        if heard is not None:
+            heard.append((epoch, dict(metrics)))
+
+    return train_and_test(plan.resolved, plan.on, plan.epochs, plan.objective, folder / "best.ckpt", hear)
+
+
+def test_the_best_epoch_is_kept_and_every_epoch_is_heard(tmp_path: Path) -> None:
+    heard: list[Any] = []
+    trained = run(planned("optimizer=sgd", "optimizer.lr=1.0"), tmp_path, heard)
+    assert [epoch for epoch, _ in heard] == [1, 2, 3, 4]
+    accuracies = [metrics["val/accuracy"] for _, metrics in heard]
+    assert trained.score == max(accuracies)
+    assert trained.kept_epoch == accuracies.index(max(accuracies)) + 1
+    kept = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
+    left = trained.assembly.module.state_dict()
+    assert all(torch.equal(kept[name], left[name].cpu()) for name in kept)
+    assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt"}
+
+
+def test_it_is_a_function_of_config_and_seed(tmp_path: Path) -> None:
+    once = run(planned("seed=3"), tmp_path)
+    other = run(planned("seed=4"), tmp_path)
+    again = run(planned("seed=3"), tmp_path)
+    assert (once.tested, once.score, once.kept_epoch) == (again.tested, again.score, again.kept_epoch)
+    assert once.tested != other.tested
+    assert set(once.tested) == {"test/loss", "test/accuracy"}
+
+
+def test_the_test_part_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_out, looked = batches.held_out, []
+
+    def counted(*arguments: Any) -> Any:
+        looked.append(arguments)
+        return held_out(*arguments)
+
+    monkeypatch.setattr(batches, "held_out", counted)
+    run(planned(), tmp_path)
+    assert len(looked) == 1
+
+
+def test_on_both_parts_the_last_epoch_is_kept(tmp_path: Path) -> None:
+    heard: list[Any] = []
+    trained = run(planned("train.on=train+val"), tmp_path, heard)
+    assert (trained.kept_epoch, trained.score) == (4, None)
+    assert not any(name.startswith("val/") for _, metrics in heard for name in metrics)
+    assert "test/accuracy" in trained.tested
+
+
+def test_a_metric_that_nothing_logs(tmp_path: Path) -> None:
+    plan = planned()
+    objective = Objective("val/acuracy", "maximize", 0.0, None)
+    with pytest.raises(
+        UserError, match=r"^objective.metric: val/acuracy is not logged; logged are lr, train/loss, val"
+    ):
+        train_and_test(plan.resolved, "train", 1, objective, tmp_path / "best.ckpt", lambda *_: None)
+
+
+def test_a_module_without_a_test_step_is_not_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from autotune.learner import Learner
+
+    monkeypatch.setattr(Learner, "test_step", LightningModule.test_step)
+    trained = run(planned("trainer.max_epochs=1"), tmp_path)
+    assert trained.tested == {}
+    assert not is_tested(trained.assembly)
