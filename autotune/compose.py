@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,9 +34,13 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
+from autotune import trust
+from autotune.config_files import check_resolvers, conf_dir
 from autotune.errors import UserError, nearest
+from autotune.masking import mask
+from autotune.settings import folder_name
 from autotune.space import SETTINGS
 
 Prepare = Callable[[list[str]], list[str]]
@@ -45,7 +50,10 @@ EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 @contextmanager
 def handling_signals(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Within it, Ctrl-C and SIGTERM are handled so; afterwards as before."""
+    """Within it, Ctrl-C and SIGTERM are handled so; afterwards as before. Only the main thread hears them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def handler(number: int, _: FrameType | None) -> None:
         handle(signal.Signals(number))
@@ -56,13 +64,6 @@ def handling_signals(handle: Callable[[signal.Signals], None]) -> Iterator[None]
     finally:
         for number, earlier in previous.items():
             signal.signal(number, earlier)
-
-
-def conf_dir() -> Path:
-    """Where the shipped config files are: beside the package in a clone, inside it in a wheel."""
-    package = Path(__file__).resolve().parent
-    shipped = package / "conf"
-    return shipped if shipped.is_dir() else package.parent / "conf"
 
 
 class _ConfSearchPath(SearchPathPlugin):
@@ -85,6 +86,8 @@ def _job_suffix() -> str:
 
 Plugins.instance().register(_ConfSearchPath)
 OmegaConf.register_new_resolver("job_suffix", _job_suffix, replace=True)
+# Hydra makes the folder of each job of a multirun before anybody else sees the job's config.
+OmegaConf.register_new_resolver("folder", partial(folder_name, "study.name"), replace=True)
 
 
 def compose(
@@ -104,10 +107,24 @@ def compose(
     _put_in_front(config_dir, overrides)
     again = partial(compose, config_name, config_dir=config_dir, prepare=prepare)
     with _hydra_errors(config_name, list(overrides), again), hydra.initialize(config_path=None, version_base="1.3"):
+        allowed = trust.Allowed.typed(overrides)
         loader = GlobalHydra.instance().config_loader()
-        return hydra.compose(
+        config = hydra.compose(
             config_name, overrides=_leave_sweeps(prepare(list(overrides)), loader), return_hydra_config=True
         )
+        _check_trusted(config, allowed)
+    trust.remember(config, allowed)
+    return config
+
+
+def _check_trusted(config: DictConfig, allowed: trust.Allowed) -> None:
+    """Refuse what a composed config may only hold where the user typed it. Raises UserError."""
+    check_resolvers(plain(config))
+    several = setting(config, trust.OPTION)
+    for name in several if isinstance(several, list) else [several]:
+        if name is not None and name not in allowed.prefixes:
+            problem = f"{name} comes from a file, and a file does not say what is trusted"
+            raise UserError(trust.OPTION, problem, f"type it behind the command: {trust.OPTION}=[{name}]")
 
 
 def run_command(
@@ -134,9 +151,12 @@ def run_command(
 
     def job(config: DictConfig) -> None:
         nonlocal exit_code
-        with _one_line():
+        _mask_multirun()
+        with _one_line(), trust.allowing(allowed):
+            _check_trusted(config, allowed)
             exit_code = max(exit_code, task(config))
 
+    allowed = trust.Allowed()
     with _one_line():
         asks_for_hydra = arguments.hydra_help or arguments.shell_completion
         if not asks_for_hydra:
@@ -145,16 +165,32 @@ def run_command(
             with _hydra_errors(name, typed, again):
                 first = _first_job(typed) if arguments.multirun else typed
             config = again(first)
+            with _hydra_errors(name, typed, again):
+                allowed = trust.Allowed.typed(typed)
             if not (arguments.help or arguments.cfg or arguments.info):
-                check(config)
+                with trust.allowing(allowed):
+                    check(config)
             with _hydra_errors(name, typed, again), hydra.initialize(config_path=None, version_base="1.3"):
                 loader = GlobalHydra.instance().config_loader()
                 ready = prepare(typed)
                 ready = _leave_intervals(ready) if arguments.multirun else _leave_sweeps(ready, loader)
             flags = [argument for argument in sys.argv[1:] if argument not in typed]
             sys.argv[1:] = [*flags, *ready]
-    hydra.main(config_path=None, config_name=name, version_base="1.3")(job)()
+    with _one_line():
+        try:
+            hydra.main(config_path=None, config_name=name, version_base="1.3")(job)()
+        except InterpolationResolutionError as error:
+            said = str(error).splitlines()[0]
+            raise UserError(str(error.full_key), said, "point the interpolation at what it can take") from error
     raise SystemExit(exit_code)
+
+
+def _mask_multirun() -> None:
+    """Leave secrets out of what Hydra writes of a multirun, which has the command line in it."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        file = Path(HydraConfig.get().sweep.dir, "multirun.yaml")
+        if file.is_file():
+            file.write_text(mask(file.read_text()))
 
 
 @contextmanager
@@ -166,8 +202,8 @@ def _one_line() -> Iterator[None]:
         raise SystemExit(EXIT_CODES[signal.SIGINT]) from None
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+            print(mask(traceback.format_exc()), end="", file=sys.stderr)
+        print(f"error: {mask(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

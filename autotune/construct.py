@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from hydra.errors import HydraException
-from hydra.utils import get_object, instantiate
-
 from autotune.errors import UserError, nearest
+from autotune.trust import GIVEN, named
 
 # Keys of a section that say something about it to autotune and are no arguments.
 OWN_KEYS = ("_target_", "_fix_", "name")
+
+# Hydra's own keys: of a section inside another these are understood,
+OF_PARTS = ("_args_", "_partial_")
+# and these nowhere, since parts are always made first and are always given plain values.
+NOT_TAKEN = ("_recursive_", "_convert_")
 
 # What these refuse is a mistake in the config; what the user's own code raises may be one in the code.
 LIBRARIES = ("autotune", "lightning", "optuna", "torch", "torchmetrics")
@@ -22,15 +26,18 @@ def target(key: str, section: Mapping[str, Any]) -> Callable[..., Any]:
     """What a section's ``_target_`` names.
 
     Raises:
-        UserError: There is none, or it cannot be imported.
+        UserError: There is none, it may not be made (`autotune.trust`), or it cannot be imported.
     """
     path = str(section.get("_target_") or "")
     if not path:
         raise UserError(f"{key}._target_", "names nothing", "give the full name of a class: package.module.Class")
     try:
-        made = get_object(path)
-    except (HydraException, ImportError, ValueError) as error:
-        why = str(error.__cause__ or error).splitlines()[-1].strip()
+        made = named(key, path)
+    except ImportError as error:
+        if path.startswith(f"{GIVEN}."):
+            problem = f"{path} was given to another process, where it lived and ended"
+            raise UserError(f"{key}._target_", problem, "give it again (autotune.run_search, run_train)") from error
+        why = str(error).splitlines()[-1].strip()
         raise UserError(
             f"{key}._target_", f"{path} cannot be imported ({why})", "give the full name of a class"
         ) from error
@@ -64,7 +71,11 @@ def construct(key: str, section: Mapping[str, Any], /, *arguments: Any, **given:
     """
     made = target(key, section)
     names, takes_any = accepts(made)
-    values = {str(name): value for name, value in section.items() if name not in OWN_KEYS}
+    is_part = "." in key
+    for name in (*NOT_TAKEN, *(() if is_part else OF_PARTS)):
+        if name in section:
+            raise UserError(f"{key}.{name}", "is Hydra's, and is not taken here", "leave it out")
+    values = {str(name): value for name, value in section.items() if name not in (*OWN_KEYS, *OF_PARTS)}
     if "name" in section and "name" in names:
         values["name"] = section["name"]
     for name in values:
@@ -75,6 +86,13 @@ def construct(key: str, section: Mapping[str, Any], /, *arguments: Any, **given:
         if name in names:
             values.setdefault(name, value)
     values = {name: build_nested(f"{key}.{name}", value) for name, value in values.items()}
+    if is_part:
+        positional = section.get("_args_") or []
+        if not isinstance(positional, list | tuple):
+            raise UserError(f"{key}._args_", f"{positional} is no list", "list the arguments: [...]")
+        arguments += tuple(build_nested(f"{key}._args_", positional))
+        if section.get("_partial_"):
+            return partial(made, *arguments, **values)
     try:
         inspect.signature(made).bind(*arguments, **values)
     except TypeError as error:
@@ -96,14 +114,15 @@ def build_nested(key: str, value: Any) -> Any:
 
     Raises:
         UserError: One of them cannot be made.
+        Exception: Whatever the user's own code raises.
     """
     if not _nested(value):
         return value
-    try:
-        return instantiate(value, _convert_="all")
-    except HydraException as error:
-        said = str(error).split(", set env var")[0]
-        raise UserError(key, f"cannot be made ({said})", "see its documentation") from error
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            return construct(key, value)
+        return {name: build_nested(f"{key}.{name}", item) for name, item in value.items()}
+    return [build_nested(f"{key}.{index}", item) for index, item in enumerate(value)]
 
 
 def _nested(value: Any) -> bool:

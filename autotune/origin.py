@@ -10,12 +10,13 @@ from typing import Any
 import yaml
 from hydra.core.config_store import ConfigStore
 
+from autotune import yaml_limits
 from autotune.errors import UserError, nearest
 from autotune.space import SETTINGS
+from autotune.trust import OPTION as ALLOWS
 
 GROUPS = ("data", "model", "optimizer", "schedule", "trainer", "task", "objective")
 OPTION = "from"
-LARGEST_FILE = 1_000_000
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 FetchRun = Callable[[str, str, str | None], str]
@@ -79,24 +80,23 @@ def _split(override: str) -> tuple[str, str]:
 
 
 def _read(origin: str, path: Path) -> str:
+    return yaml_limits.read("from", origin, path, "give a best.yaml")
+
+
+def parsed(origin: str, text: str) -> Any:
+    """A YAML of somebody's as plain data. Raises UserError where it is none, or beyond what a config comes near."""
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise UserError("from", f"{origin} is larger than {LARGEST_FILE} bytes", "give a best.yaml")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            "from", f"{origin} cannot be read ({error.strerror})", "give a best.yaml that exists"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError("from", f"{origin} is no text", "give a best.yaml") from error
+        yaml_limits.check(text, aliases=False)
+        config = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError("from", f"{origin} is no YAML ({yaml_limits.said(error)})", "give a best.yaml") from error
+    if not yaml_limits.is_plain(config):
+        raise UserError("from", f"{origin} holds more than texts and numbers", "give a best.yaml")
+    return config
 
 
 def _checked(origin: str, text: str) -> dict[str, Any]:
-    try:
-        config = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError) as error:
-        said = " ".join(str(error).split())
-        raise UserError("from", f"{origin} is no YAML ({said})", "give a best.yaml") from error
+    config = parsed(origin, text)
     if not isinstance(config, Mapping):
         raise UserError("from", f"{origin} holds no config", "give a best.yaml")
     for key in (*GROUPS, "seed"):
@@ -106,20 +106,19 @@ def _checked(origin: str, text: str) -> dict[str, Any]:
         raise UserError(
             "from", f"{origin} has {config['origin']} under origin", "give a best.yaml as a search writes it"
         )
-    if "${" in text:
+    if any("${" in each for each in yaml_limits.strings(config)):
         raise UserError("from", f"{origin} has interpolations", "give a best.yaml, which has every value written out")
+    if any("defaults" in each for each in (config, *config.values()) if isinstance(each, Mapping)):
+        raise UserError("from", f"{origin} has defaults", "give a best.yaml, which has every value written out")
+    if ALLOWS in config:
+        remedy = f"take it out, and type {ALLOWS}=[...] behind the command for what you trust"
+        raise UserError("from", f"{origin} says itself what is trusted ({ALLOWS})", remedy)
     # What a command is run by (its home, its tracking, Hydra's own section) is the user's to say, not a file's.
     return {str(key): value for key, value in config.items() if key == "origin" or key not in SETTINGS}
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as plain data: no aliases, which can multiply, and floats as 1e-3 is meant."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse aliases."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not taken")
-        return super().compose_node(parent, index)
+class _Loader(yaml.CSafeLoader):
+    """YAML as plain data, floats as 1e-3 is meant."""
 
 
 _Loader.add_implicit_resolver(

@@ -11,6 +11,7 @@ from autotune.construct import accepts, construct, target
 from autotune.errors import UserError
 from autotune.models.mlp import MLP
 from autotune.optim.schedules import Exponential
+from autotune.trust import Allowed, allowing
 
 
 class Recorder:
@@ -106,18 +107,48 @@ def test_values_without_a_target_stay_as_they_are() -> None:
 
 def test_a_nested_section_that_cannot_be_found_is_named_by_its_key() -> None:
     section = {"_target_": f"{HERE}.Recorder", "first": {"_target_": "torch.nn.Lienar"}}
-    expected = "model.first: cannot be made (Error locating target 'torch.nn.Lienar'); see its documentation"
+    expected = (
+        "model.first._target_: torch.nn.Lienar cannot be imported (No module named 'torch.nn.Lienar'); "
+        "give the full name of a class"
+    )
     assert refusal_of("model", section) == expected
 
 
 def test_a_nested_section_with_a_wrong_argument_says_so() -> None:
     section = {"_target_": f"{HERE}.Recorder", "first": [{"_target_": f"{HERE}.Nameless", "sise": 1}]}
-    expected = (
-        "model.first: cannot be made (Error in call to target 'tests.test_construct.Nameless': "
-        "TypeError(\"Nameless.__init__() got an unexpected keyword argument 'sise'\")); "
-        "see its documentation"
-    )
+    expected = "model.first.0.sise: tests.test_construct.Nameless takes no argument sise; did you mean size?"
     assert refusal_of("model", section) == expected
+
+
+def test_a_part_takes_arguments_by_place_and_may_be_left_to_be_made() -> None:
+    section = {
+        "_target_": f"{HERE}.Recorder",
+        "first": {"_target_": "torch.nn.Sequential", "_args_": [{"_target_": "torch.nn.ReLU"}]},
+        "second": {"_target_": "torch.nn.Linear", "_partial_": True, "in_features": 2},
+    }
+    made = construct("model", section).given
+    assert isinstance(made["first"][0], torch.nn.ReLU)
+    assert made["second"](out_features=3).weight.shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"_partial_": True}, "model._partial_: is Hydra's, and is not taken here; leave it out"),
+        ({"_args_": [1]}, "model._args_: is Hydra's, and is not taken here; leave it out"),
+        ({"_convert_": "all"}, "model._convert_: is Hydra's, and is not taken here; leave it out"),
+        (
+            {"size": {"_target_": f"{HERE}.Nameless", "_recursive_": False}},
+            "model.size._recursive_: is Hydra's, and is not taken here; leave it out",
+        ),
+        (
+            {"size": {"_target_": f"{HERE}.Nameless", "_args_": 3}},
+            "model.size._args_: 3 is no list; list the arguments: [...]",
+        ),
+    ],
+)
+def test_other_keys_of_hydras_are_refused(section: dict[str, Any], expected: str) -> None:
+    assert refusal_of("model", {"_target_": f"{HERE}.Nameless", **section}) == expected
 
 
 @pytest.mark.parametrize("section", [{}, {"_target_": None}, {"_target_": ""}], ids=["none", "null", "empty"])
@@ -132,17 +163,19 @@ def test_a_section_that_names_nothing_is_refused(section: dict[str, Any]) -> Non
         ("nowhere.Net", "No module named 'nowhere'"),
         ("torch.nn.Lienar", "No module named 'torch.nn.Lienar'"),
         ("Net", "No module named 'Net'"),
-        (".Net", "Relative imports are not supported."),
+        (".Net", "there is a part without a name"),
     ],
 )
 def test_a_target_that_cannot_be_imported_is_refused_with_the_reason(path: str, why: str) -> None:
     expected = f"model._target_: {path} cannot be imported ({why}); give the full name of a class"
-    assert refusal_of("model", {"_target_": path}) == expected
+    with allowing(Allowed(names=frozenset([path]))):
+        assert refusal_of("model", {"_target_": path}) == expected
 
 
 def test_a_target_that_makes_nothing_is_refused() -> None:
     expected = "model._target_: math.pi is not callable; give the full name of a class"
-    assert refusal_of("model", {"_target_": "math.pi"}) == expected
+    with allowing(Allowed(names=frozenset(["math.pi"]))):
+        assert refusal_of("model", {"_target_": "math.pi"}) == expected
 
 
 def test_the_target_is_what_the_path_names() -> None:

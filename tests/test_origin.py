@@ -115,8 +115,28 @@ CONTENTS = {
     ),
     "number for an origin": (yaml.safe_dump({**CONFIG, "origin": 3}).encode(), f"has 3 under origin; {LACKS}"),
     "interpolation": (WHOLE.replace("my data", "${oc.env:HOME}").encode(), "has interpolations; give a best.yaml"),
+    "interpolation in disguise": (
+        WHOLE.replace("my data", '"\\x24{oc.env:HOME}"').encode(),
+        "has interpolations; give",
+    ),
+    "interpolation for a key": (f"{WHOLE}'${{x}}': 1\n".encode(), "has interpolations; give a best.yaml"),
+    "defaults": (f"{WHOLE}defaults: [hydra/launcher: x]\n".encode(), "has defaults; give a best.yaml"),
+    "defaults of a group": (
+        yaml.safe_dump({**CONFIG, "model": {"defaults": ["/x@hydra.callbacks.y"]}}).encode(),
+        "has defaults; give a best.yaml",
+    ),
+    "its own trust": (
+        f"{WHOLE}allow_targets: [os]\n".encode(),
+        "says itself what is trusted (allow_targets); take it out, and type allow_targets=[...] behind the command",
+    ),
+    "a date": (f"{WHOLE}begun: 2026-01-01\n".encode(), "holds more than texts and numbers; give a best.yaml"),
+    "bytes": (f"{WHOLE}raw: !!binary aGVsbG8=\n".encode(), "holds more than texts and numbers; give a best.yaml"),
+    "too many values": (f"x: [{'1,' * 200_000}]\n".encode(), "is no YAML (it holds more than 100000 values)"),
     "aliases that multiply": (f"{BOMB}{WHOLE}".encode(), "is no YAML (aliases are not taken); give a best.yaml"),
-    "objects": (f"x: !!python/object/apply:os.system [exit]\n{WHOLE}".encode(), "is no YAML (could not determine a"),
+    "objects": (
+        f"x: !!python/object/apply:os.system [exit]\n{WHOLE}".encode(),
+        "is no YAML (python/object/apply:os.system is an",
+    ),
     "bottomless": (b"[" * 100_000, "is no YAML ("),
     "too large": (f"{WHOLE}#{'x' * 1_000_000}\n".encode(), "is larger than 1000000 bytes; give a best.yaml"),
 }
