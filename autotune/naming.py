@@ -11,6 +11,11 @@ def family(config: Mapping[str, Any]) -> str:
     return _option(config["optimizer"])
 
 
+def schedule(config: Mapping[str, Any]) -> str:
+    """The name of a resolved config's learning-rate schedule."""
+    return _option(config["schedule"])
+
+
 def strategy(config: Mapping[str, Any]) -> str:
     """A resolved config in a few words: ``adam lr 3e-3 b128 bn cosine``; what it does not say is left out."""
     words = [family(config)]
@@ -22,13 +27,18 @@ def strategy(config: Mapping[str, Any]) -> str:
         words.append("full batch" if batch == "full" else f"b{batch}")
     if config["model"].get("batch_norm"):
         words.append("bn")
-    words.append(_option(config["schedule"]))
+    words.append(schedule(config))
     return " ".join(words)
 
 
 def trial(number: int, config: Mapping[str, Any]) -> str:
     """The name of a trial: ``t0007 adam lr 3e-3 b128 bn cosine``."""
     return f"t{number:04d} {strategy(config)}"
+
+
+def confirmation(number: int, seed: int, config: Mapping[str, Any]) -> str:
+    """The name of a trial's config trained again with another seed: ``t0007 seed 3 adam lr 3e-3 b128 bn cosine``."""
+    return f"t{number:04d} seed {seed} {strategy(config)}"
 
 
 def short(value: float) -> str:

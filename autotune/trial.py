@@ -6,6 +6,7 @@ story of one trial as trackers and reports read it. Nothing here knows Optuna, L
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +24,11 @@ class Reason(StrEnum):
     INTERRUPTED = "interrupted"
     ERROR = "error"
 
+    @property
+    def state(self) -> State:
+        """The state that a trial ends in for this reason."""
+        return _STATES[self]
+
 
 class State(StrEnum):
     """Optuna's names for the state of a trial; WAITING is one that was interrupted and will be run again."""
@@ -32,6 +38,16 @@ class State(StrEnum):
     COMPLETE = "COMPLETE"
     PRUNED = "PRUNED"
     FAIL = "FAIL"
+
+
+_STATES = {
+    Reason.COMPLETED: State.COMPLETE,
+    Reason.PRUNED: State.PRUNED,
+    Reason.DIVERGED: State.PRUNED,
+    Reason.OOM: State.FAIL,
+    Reason.ERROR: State.FAIL,
+    Reason.INTERRUPTED: State.WAITING,  # run again when the study goes on
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +121,18 @@ class Chance:
     error: float = 0.0
 
 
+class TrialCodeError(Exception):
+    """The user's code raised while a trial was trained; it stops the search.
+
+    Args:
+        record: The trial, its resolved config included.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        super().__init__(f"trial {record.number} raised {record.error}")
+
+
 class Desk(Protocol):
     """The coordinator, as an executor sees it. Called from the executor's own thread only."""
 
@@ -124,6 +152,14 @@ class Desk(Protocol):
 
     def ended(self, end: End) -> None:
         """Hear how a trial ended. Raises what stops the search (an ERROR of the user's code)."""
+
+
+def add_epoch(curves: dict[str, list[float]], epoch: Epoch) -> None:
+    """Put what an epoch measured behind what those before it did."""
+    for name in curves.keys() | epoch.metrics.keys():
+        # A metric that is not logged in an epoch, the first ones maybe, has no value there.
+        curve = curves.setdefault(name, [math.nan] * epoch.epoch)
+        curve.append(epoch.metrics.get(name, math.nan))
 
 
 class Executor(Protocol):
@@ -171,6 +207,8 @@ class Record:
         started: Timezone-aware.
         ended: Timezone-aware; None while it runs.
         error: One line, where the trial failed.
+        would_stop: After how many epochs the pruner would have stopped the trial, which was trained to its end to find
+            out whether it errs; None where it would not have, or did.
     """
 
     number: int
@@ -187,8 +225,16 @@ class Record:
     started: datetime
     ended: datetime | None = None
     error: str | None = None
+    would_stop: int | None = None
 
     @property
     def epochs(self) -> int:
         """How many epochs were trained."""
         return max((len(values) for values in self.curves.values()), default=0)
+
+    @property
+    def line(self) -> str:
+        """How it ended, for the log."""
+        value = "" if self.objective is None else f"{self.objective:.4g}"
+        seconds = "" if self.ended is None else f"{(self.ended - self.started).total_seconds():.1f} s"
+        return f"{self.name:<44} {value:>8}  {self.reason} after {self.epochs} epochs, {seconds}"

@@ -1,0 +1,197 @@
+"""The desk of the confirmation: the best configurations of a search are trained again with other seeds."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from autotune import naming
+from autotune.errors import first_line
+from autotune.ledger import Ledger
+from autotune.settings import Settings
+from autotune.standing import Standing, standing
+from autotune.tracking import Tracker
+from autotune.trial import (
+    End,
+    Epoch,
+    Executor,
+    Reason,
+    Record,
+    State,
+    Trial,
+    TrialCodeError,
+    add_epoch,
+)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A configuration that is trained again."""
+
+    record: Record
+    curves: dict[str, list[float]] = field(default_factory=dict)
+
+
+class Confirmation:
+    """The desk that an executor works for (`autotune.trial.Desk`) once the budget of a search has ended.
+
+    What was confirmed before, by an earlier run of the command, is not trained again.
+
+    Args:
+        settings: What the search is run by.
+        records: The trials of the search, by number.
+        ledger: Where the study is kept.
+        tracker: What mirrors it.
+    """
+
+    def __init__(self, settings: Settings, records: Sequence[Record], ledger: Ledger, tracker: Tracker) -> None:
+        self._objective = settings.objective
+        self._confirm = settings.confirm
+        self._ledger = ledger
+        self._tracker = tracker
+        self._records = records
+        self._kept = {_identity(each): each for each in ledger.confirmations()}
+        self._pile: list[Record] = []
+        self._running: dict[int, _Running] = {}
+        self._numbers = itertools.count()
+        used = {record.config["seed"] for record in self._records}
+        free = (seed % 2**32 for seed in itertools.count(settings.seed + 1) if seed % 2**32 not in used)
+        self._seeds = list(itertools.islice(free, max(self._confirm.seeds, self._confirm.most_seeds)))
+        self.interrupted = False
+
+    def run(self, executor: Executor) -> None:
+        """Train the best configurations again, and with further seeds those that cannot be told apart.
+
+        Raises:
+            TrialCodeError: The user's code raised.
+        """
+        best = best_configurations(self._records, self._confirm.top, self._objective.direction)
+        count = self._confirm.seeds
+        if not best or not count:
+            return
+        _log.info("confirming the best %d with %d other seeds", len(best), count)
+        self._train(executor, best, self._seeds[:count])
+        while not self.interrupted and count < self._confirm.most_seeds:
+            found = self._standing()
+            if found is None or not found.is_tie:
+                break
+            tied = [each.record for each in found.tied]
+            further = self._seeds[count : count + self._confirm.seeds]
+            _log.info("%d cannot be told apart: %d further seeds", len(tied), len(further))
+            self._train(executor, tied, further)
+            count += len(further)
+
+    def interrupt(self, why: str) -> None:
+        """Begin nothing more; what trains is not kept, and trained anew when the study goes on."""
+        _log.debug("confirmation %s", why)
+        self.interrupted = True
+
+    # What the executor calls.
+
+    def next_trial(self) -> Trial | None:
+        """The next of the pile."""
+        if self.interrupted or not self._pile:
+            return None
+        record = replace(self._pile.pop(0), started=datetime.now(UTC))
+        number = next(self._numbers)
+        self._running[number] = _Running(record)
+        self._tracker.trial_started(record)
+        return Trial(number, record.config)
+
+    def judge(self, epoch: Epoch) -> Reason | None:
+        """Write an epoch down; only one that diverged is stopped."""
+        running = self._running[epoch.number]
+        if self._objective.metric not in epoch.metrics:
+            raise self._objective.not_among(epoch.metrics)
+        add_epoch(running.curves, epoch)
+        curves = {name: tuple(values) for name, values in running.curves.items()}
+        self._tracker.trial_advanced(replace(running.record, curves=curves))
+        if self._objective.diverged(epoch.metrics):
+            return Reason.DIVERGED
+        return Reason.INTERRUPTED if self.interrupted else None
+
+    def ended(self, end: End) -> None:
+        """Write the end down."""
+        running = self._running.pop(end.number)
+        record = replace(
+            running.record,
+            state=end.reason.state,
+            reason=end.reason,
+            objective=self._value(end.reason, running.curves),
+            curves=running.curves,
+            cost=end.cost,
+            ended=datetime.now(UTC),
+            error=None if end.error is None else f"{type(end.error).__name__}: {first_line(end.error)}",
+        )
+        if end.reason not in (Reason.ERROR, Reason.INTERRUPTED):
+            self._ledger.confirm(record)
+            self._kept[_identity(record)] = record
+            _log.info("%s", record.line)
+        self._tracker.trial_ended(record)
+        if end.reason == Reason.ERROR:
+            raise TrialCodeError(record) from end.error
+
+    # How it does it.
+
+    def _train(self, executor: Executor, records: Iterable[Record], seeds: Sequence[int]) -> None:
+        # Seed by seed, so that an interrupted confirmation has compared all on the seeds it came to.
+        again = [_again(record, seed) for seed in seeds for record in records]
+        self._pile = [each for each in again if _identity(each) not in self._kept]
+        if self._pile:
+            executor.run(self)
+
+    def _standing(self) -> Standing | None:
+        return standing(self._records, list(self._kept.values()), self._objective)
+
+    def _value(self, reason: Reason, curves: Mapping[str, Sequence[float]]) -> float | None:
+        match reason:
+            case Reason.COMPLETED:
+                return self._objective.best(curves[self._objective.metric])
+            case Reason.DIVERGED:
+                return self._objective.worst
+        return None
+
+
+def best_configurations(records: Iterable[Record], top: int, direction: str) -> list[Record]:
+    """The best trials that were trained to their end, from the best on, no two of them the same but for the seed."""
+    complete = [each for each in records if each.state == State.COMPLETE and each.objective is not None]
+    sign = -1 if direction == "maximize" else 1
+    complete.sort(key=lambda each: (sign * (each.objective or 0.0), each.number))
+    distinct: dict[str, Record] = {}
+    for each in complete:
+        distinct.setdefault(_without_seed(each.config), each)
+    return list(distinct.values())[:top]
+
+
+def _again(record: Record, seed: int) -> Record:
+    """A trial's config with another seed, not trained yet."""
+    config = {**record.config, "seed": seed}
+    return replace(
+        record,
+        name=naming.confirmation(record.number, seed, config),
+        state=State.RUNNING,
+        reason=None,
+        stage="confirm",
+        config=config,
+        objective=None,
+        curves={},
+        cost={},
+        ended=None,
+        error=None,
+    )
+
+
+def _identity(record: Record) -> tuple[int, int]:
+    return record.number, record.config["seed"]
+
+
+def _without_seed(config: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in config.items() if key != "seed"}
+    return json.dumps(rest, sort_keys=True, default=str)
