@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
+
+from autotune.masking import mask
 
 LIBRARIES = (
     *("lightning", "lightning.pytorch", "lightning.fabric", "lightning_utilities"),
@@ -15,13 +18,32 @@ LIBRARIES = (
 )
 
 
+class _Terminal(logging.StreamHandler[TextIO]):
+    """Writes to what stdout is at the time, which a live view puts itself in front of."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stdout
+        super().emit(record)
+
+
+class _Masked(logging.Formatter):
+    """Leaves the secrets out of addresses, whoever says them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask(super().format(record))
+
+
 @contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Within it, autotune's lines go to the terminal and, with its details and all warnings, to a file."""
-    file = logging.FileHandler(path, delay=True)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    terminal = logging.StreamHandler(sys.stdout)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
+def logging_to(path: Path | None) -> Iterator[None]:
+    """Within it, autotune's lines go to the terminal and, with its details and all warnings, to a file.
+
+    Args:
+        path: The file; None keeps none, and warnings are dropped.
+    """
+    file = logging.NullHandler() if path is None else logging.FileHandler(path, delay=True)
+    file.setFormatter(_Masked("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    terminal = _Terminal(sys.stdout)
+    terminal.setFormatter(_Masked("%(message)s"))
     terminal.setLevel(logging.INFO)
     root, ours = logging.getLogger(), logging.getLogger("autotune")
     levels = {logger: logger.level for logger in (root, ours)}
@@ -40,6 +62,26 @@ def logging_to(path: Path) -> Iterator[None]:
         for logger, level in levels.items():
             logger.setLevel(level)
         file.close()
+
+
+@contextmanager
+def off_the_terminal(names: Collection[str], hear: Callable[[str], None]) -> Iterator[None]:
+    """Within it, what these loggers say is told to `hear` instead of printed, but for warnings; the file has it all."""
+
+    def stays(record: logging.LogRecord) -> bool:
+        if record.name not in names or record.levelno >= logging.WARNING:
+            return True
+        hear(record.getMessage())
+        return False
+
+    terminals = [handler for handler in logging.getLogger("autotune").handlers if isinstance(handler, _Terminal)]
+    for terminal in terminals:
+        terminal.addFilter(stays)
+    try:
+        yield
+    finally:
+        for terminal in terminals:
+            terminal.removeFilter(stays)
 
 
 def hush_libraries() -> None:

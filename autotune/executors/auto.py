@@ -36,14 +36,19 @@ class AutoExecutor(PopulationExecutor):
         else:
             self._reasons[why] = None
 
-    def run(self, desk: Desk) -> None:
-        """Train by what was found out."""
+    @property
+    def chosen(self) -> str:
+        """Which executor trains what was rehearsed, and why."""
         whys = "; ".join(self._reasons)
         if self._holds or not whys:
-            more = f"; one by one through Lightning where {whys}" if whys else ""
-            _log.info("executor: population%s", more)
+            return f"population{f'; one by one through Lightning where {whys}' if whys else ''}"
+        return f"lightning, since {whys}"
+
+    def run(self, desk: Desk) -> None:
+        """Train by what was found out."""
+        _log.info("executor: %s", self.chosen)
+        if self._holds or not self._reasons:
             super().run(desk)
         else:
             self.name = "lightning"
-            _log.info("executor: lightning, since %s", whys)
             LightningExecutor.run(self, desk)

@@ -51,6 +51,19 @@ class LightningExecutor:
         if isinstance(assembly.module, Learner):
             assembly.module.configure_optimizers()
 
+    @property
+    def chosen(self) -> str:
+        """Which executor trains what was rehearsed, and why where that was found out."""
+        return self.name
+
+    def slots_for(self, config: Mapping[str, Any]) -> int:
+        """How many trials such as this one may be in training at once."""
+        return 1
+
+    def bytes_for(self, config: Mapping[str, Any]) -> int | None:
+        """What a trial such as this one is expected to take in memory; None where only training tells."""
+        return None
+
     def run(self, desk: Desk) -> None:
         """Train trial after trial."""
         leave_memory_unfilled()

@@ -103,6 +103,24 @@ class PopulationExecutor(LightningExecutor):
             return str(why)
         return None
 
+    def slots_for(self, config: Mapping[str, Any]) -> int:
+        """How many trials such as this one may be in training at once."""
+        taken = self.bytes_for(config)
+        if taken is None:
+            return 1
+        accelerator = config["trainer"].get("accelerator")
+        return self._slots or max(1, min(self._most, -(-_room(accelerator) // taken)))
+
+    def bytes_for(self, config: Mapping[str, Any]) -> int | None:
+        """What a trial such as this one is expected to take in memory; None where it is trained alone."""
+        assembly = assemble(config)
+        try:
+            network = self.network_of(assembly)
+        except Unstackable:
+            return None
+        assert isinstance(assembly.data, ArrayData)
+        return member_bytes(assembly.module, network.bytes_a_sample, assembly.data.batch_size)
+
     def network_of(self, assembly: Assembly) -> StackedNetwork:
         """The forward pass that the assembly's network shares with others of its structure.
 
@@ -164,6 +182,12 @@ class PopulationExecutor(LightningExecutor):
                 desk.ended(End(trial.number, Reason.INTERRUPTED))
 
 
+def _room(accelerator: object) -> int:
+    """Bytes that trials on an accelerator may take together."""
+    on_gpu = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
+    return int(PART_OF_MEMORY * free_bytes(torch.device("cuda" if on_gpu else "cpu")))
+
+
 class _Slots:
     """How many trials may be in training at once.
 
@@ -188,8 +212,7 @@ class _Slots:
             return False
         if self._bytes is None:
             accelerator = next((berth.assembly.trainer.get("accelerator") for berth in berths), "cpu")
-            on_gpu = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
-            self._bytes = int(PART_OF_MEMORY * free_bytes(torch.device("cuda" if on_gpu else "cpu")))
+            self._bytes = _room(accelerator)
         return sum(len(berth) * berth.bytes for berth in berths) < self._bytes
 
 
