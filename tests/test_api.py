@@ -1,0 +1,141 @@
+"""autotune from Python."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from torch import Tensor, nn
+
+import autotune
+from autotune.api import _overrides
+from autotune.compose import compose
+from autotune.errors import UserError
+from autotune.trial import TrialCodeError
+
+DRAW = numpy.random.default_rng(0)
+FEATURES = DRAW.normal(size=(200, 6)).astype("float32")
+TARGET = (FEATURES[:, 0] + FEATURES[:, 1] > 0).astype(int)
+
+
+class Net(nn.Module):
+    def __init__(self, input_shape: tuple[int, ...], outputs: int, width: int = 8) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(input_shape[0], width), nn.ReLU(), nn.Linear(width, outputs))
+
+    def forward(self, features: Tensor) -> Tensor:
+        found: Tensor = self.layers(features)
+        return found
+
+
+class Broken(Net):
+    def forward(self, features: Tensor) -> Tensor:
+        raise LookupError("no such thing")
+
+
+def small(home: Path, **more: Any) -> dict[str, Any]:
+    """Overrides of a search of a few seconds."""
+    return {
+        "home": home,
+        "study.name": "s",
+        "budget.trials": 4,
+        "optimizer": "sgd,adam",
+        "schedule": "constant",
+        "trainer": {"max_epochs": 3, "accelerator": "cpu"},
+        "tracking": "none",
+        "confirm": {"top": 2, "seeds": 2, "most_seeds": 2},
+        "live": False,
+        **more,
+    }
+
+
+def test_importing_autotune_stays_light() -> None:
+    code = (
+        "import sys, autotune; assert not {'torch', 'hydra', 'optuna', 'mlflow'} & set(sys.modules); "
+        "print(autotune.run_search.__module__, autotune.__version__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["autotune.api", autotune.__version__]
+    with pytest.raises(AttributeError, match="module autotune has no attribute run_serch"):
+        _ = autotune.run_serch
+
+
+def test_a_search_of_the_users_own_model_and_arrays(tmp_path: Path) -> None:
+    model = partial(Net, width="choice(4,8,16)")
+    found = autotune.run_search(small(tmp_path), model=model, data=(FEATURES, TARGET))
+    assert found.folder == tmp_path / "studies" / "s"
+    assert not found.interrupted
+    assert found.best is not None
+    assert found.best.config["model"]["_target_"] == f"{__name__}.Net"
+    assert found.best.config["model"]["width"] in (4, 8, 16)
+    assert found.score is not None
+    assert found.score.count == 2
+    assert list(found.trials["number"]) == [0, 1, 2, 3]
+    assert [trial.number for trial in found.study.trials] == [0, 1, 2, 3]
+    assert found.study.best_value == found.trials["objective"].max()
+    assert found.figures
+    again = autotune.load_study("s", tmp_path)
+    assert again.best == found.best
+    trained = autotune.run_train(found, {"home": tmp_path, "tracking": "none", "train.name": "t"})
+    assert trained.folder == tmp_path / "trained" / "t"
+    assert trained.weights.is_file()
+    assert set(trained.test) == {"test/loss", "test/accuracy"}
+    longer = autotune.run_search(small(tmp_path, **{"budget.trials": 6}), model=model, data=(FEATURES, TARGET))
+    assert len(longer.trials) == 6
+
+
+def test_a_composed_config_is_taken_as_it_is(tmp_path: Path) -> None:
+    config = compose("search", _overrides(small(tmp_path, data="seed_mlp", **{"budget.trials": 2})))
+    assert len(autotune.run_search(config).trials) == 2
+    with pytest.raises(UserError, match=r"^config: a composed config has its model and data; "):
+        autotune.run_search(config, model=Net)
+
+
+def test_mistakes_are_raised_and_not_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=r"^optimizer: no option adm; did you mean adam\?$"):
+        autotune.run_search(["optimizer=adm", f"home={tmp_path}"])
+    with pytest.raises(UserError, match=r"^config: optimizer=adam is one text; give a list of overrides: \[\.\.\.\]$"):
+        autotune.run_search("optimizer=adam")
+    with pytest.raises(UserError, match=r"^from: no study s in "):
+        autotune.load_study("s", tmp_path)
+    assert capsys.readouterr().err == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_users_code_raises_is_the_cause(tmp_path: Path) -> None:
+    with pytest.raises(TrialCodeError) as caught:
+        autotune.run_search(small(tmp_path), model=Broken, data=(FEATURES, TARGET))
+    assert isinstance(caught.value.__cause__, LookupError)
+
+
+def test_overrides_may_be_a_mapping() -> None:
+    given = {
+        "optimizer": "sgd,adam",
+        "optimizer.lr": "tag(log,interval(1e-4,1))",
+        "model": {"hidden": [8, 4], "batch_norm": True},
+        "budget": {"seconds": None},
+        "data.path": Path("a b.csv"),
+    }
+    assert _overrides(given) == [
+        "optimizer=sgd,adam",
+        "optimizer.lr=tag(log,interval(1e-4,1))",
+        "model.hidden=[8,4]",
+        "model.batch_norm=true",
+        "budget.seconds=null",
+        "data.path=a b.csv",
+    ]
+    assert _overrides({"study.name": "it's=[1"}) == [r"study.name='it\'s=[1'"]
+
+
+def test_a_search_in_another_thread_is_a_search(tmp_path: Path) -> None:
+    """Signals reach the main thread alone."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(autotune.run_search, small(tmp_path, data="seed_mlp")).result()
+    assert len(found.trials) == 4
