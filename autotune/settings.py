@@ -16,7 +16,9 @@ from autotune.errors import UserError, nearest
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 DIRECTIONS = ("maximize", "minimize")
 TRAINED_ON = ("train", "train+val")
+RESUME = ("extend", "fresh")
 
+_LOSSES = ("train/loss", "val/loss", "train_loss", "val_loss")
 # Words in a metric's name that say which way it is better; the first kind goes before the second (log_loss).
 _SMALLER = {"loss", "error", "err", "rmse", "mse", "mae", "nll", "perplexity"}
 _LARGER = {"accuracy", "acc", "f1", "auc", "auroc", "r2", "precision", "recall", "iou", "score"}
@@ -63,6 +65,14 @@ class Objective:
         """Whether a value is better than another."""
         return value > other if self.direction == "maximize" else value < other
 
+    def diverged(self, metrics: Mapping[str, float]) -> bool:
+        """Whether an epoch that measured these is the last worth training: not finite, or its loss exploded."""
+        above = math.inf if self.explodes_above is None else self.explodes_above
+        losses = (metrics[name] for name in _LOSSES if name in metrics)
+        return not math.isfinite(metrics[self.metric]) or any(
+            not abs(loss) <= above or math.isinf(loss) for loss in losses
+        )
+
     def not_among(self, metrics: Iterable[str]) -> UserError:
         """What is wrong where the metric is not among those that were logged."""
         logged = ", ".join(sorted(metrics)) or "nothing"
@@ -106,6 +116,31 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirm:
+    """How the best are trained again when the budget ends.
+
+    Attributes:
+        top: How many configurations; 0 confirms none.
+        seeds: On how many seeds that are new to all of them.
+        most_seeds: On how many at most, while the best cannot be told apart.
+    """
+
+    top: int
+    seeds: int
+    most_seeds: int
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any]) -> Confirm:
+        """Read the section ``confirm``. Raises UserError."""
+        counts: dict[str, Any] = {}
+        for key in ("top", "seeds", "most_seeds"):
+            value = counts[key] = section.get(key)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise UserError(f"confirm.{key}", f"{value} is no number of them", "give a whole number from 0 on")
+        return cls(**counts)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All that a search is run by besides its space.
 
@@ -114,6 +149,8 @@ class Settings:
         seed: Of the sampler.
         enqueue: Points to ask first, as parameter names to values.
         folder: ``<home>/studies/<name>``.
+        resume: What becomes of a study of that name that was begun with something else: ``extend`` or ``fresh``; None
+            where nothing is said.
     """
 
     name: str
@@ -122,6 +159,8 @@ class Settings:
     home: Path
     budget: Budget
     objective: Objective
+    confirm: Confirm
+    resume: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -139,6 +178,8 @@ class Settings:
             home_folder(config.get("home")),
             Budget.of(config.get("budget") or {}),
             Objective.of(config.get("objective") or {}),
+            Confirm.of(config.get("confirm") or {}),
+            _resume("study.resume", study.get("resume")),
         )
 
 
@@ -202,6 +243,14 @@ def _seed(key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
         raise UserError(key, f"{value} is no seed", "give a whole number from 0 to 4294967295")
     return value
+
+
+def _resume(key: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if value not in RESUME:
+        raise UserError(key, f"{value} is no way to resume", nearest(str(value), RESUME))
+    return str(value)
 
 
 def _number(key: str, value: Any) -> float:

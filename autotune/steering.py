@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
+import numpy
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, NopPruner, ThresholdPruner
+from optuna.pruners import BasePruner, ThresholdPruner
 from optuna.samplers import (
     BaseSampler,
     BruteForceSampler,
@@ -18,10 +19,14 @@ from optuna.samplers import (
     NSGAIIISampler,
     NSGAIISampler,
     QMCSampler,
+    RandomSampler,
+    TPESampler,
 )
 
-from autotune.construct import accepts, construct, target
+from autotune.construct import OWN_KEYS, accepts, construct, target
 from autotune.errors import UserError
+from autotune.pruners.leagues import SETTINGS, Pruning
+from autotune.samplers import Grid
 from autotune.settings import Objective
 from autotune.space import Space
 
@@ -34,10 +39,94 @@ ONLY_COMPLETE = (GPSampler, NSGAIIISampler, NSGAIISampler)
 # These end a study by Study.stop, which works inside study.optimize alone.
 SELF_ENDING = (BruteForceSampler, GridSampler)
 
+# These draw one sequence of points, which a study that goes on continues.
+IN_TURN = (Grid, QMCSampler)
+
+# Of these all that matters is in the study, so that one made anew for each trial draws as well.
+MADE_ANEW = (RandomSampler, TPESampler, CmaEsSampler, GPSampler, NSGAIISampler, NSGAIIISampler)
+
+
+@runtime_checkable
+class Reseeded(Protocol):
+    """A sampler that can be given another seed: what it draws then follows from that and the study alone."""
+
+    def reseed(self, seed: int) -> None:
+        """Draw by another seed from here on."""
+
+
+def seed_of(*of: int) -> int:
+    """A seed for what some numbers name together: the study's seed and a trial's number."""
+    return int(numpy.random.SeedSequence(of).generate_state(1)[0])
+
+
+def first_seed(section: Mapping[str, Any], seed: int, begun: int) -> int:
+    """The seed of the section ``sampler`` in a run of a search.
+
+    Args:
+        section: What names the sampler.
+        seed: The study's.
+        begun: How many trials the study has. A sampler that cannot be reseeded would draw the first points again.
+    """
+    made = target("sampler", section)
+    return seed_of(seed, 0 if isinstance(made, type) and issubclass(made, IN_TURN) else begun)
+
+
+def sampler_by_trial(
+    sampler: BaseSampler, section: Mapping[str, Any], seed: int
+) -> Callable[[int], BaseSampler] | None:
+    """What gives the sampler for a trial by its number, so that what it draws does not follow from earlier draws.
+
+    Args:
+        sampler: What the section makes.
+        section: The section ``sampler``.
+        seed: The study's; a seed in the section goes before it.
+
+    Returns:
+        None where one sampler has to draw all trials: its points come in turn, or what it remembers is its own.
+    """
+    if isinstance(sampler, Reseeded):
+        own = section.get("seed")
+        return lambda number: _reseeded(sampler, seed_of(seed if own is None else own, number))
+    is_made_anew = all(target(key, part) in MADE_ANEW for key, part in _parts("sampler", section))
+    return _maker("sampler", section, seed) if is_made_anew else None
+
+
+def _reseeded(sampler: Any, seed: int) -> BaseSampler:
+    sampler.reseed(seed)
+    assert isinstance(sampler, BaseSampler)
+    return sampler
+
+
+def _maker(key: str, section: Mapping[str, Any], seed: int) -> Callable[[int], BaseSampler]:
+    """`construct` with a trial's seed, what is the same for all trials looked up once."""
+    made = target(key, section)
+    plain = {name: value for name, value in section.items() if name not in (*OWN_KEYS, "seed")}
+    nested = {
+        name: _maker(f"{key}.{name}", value, seed)
+        for name, value in plain.items()
+        if isinstance(value, Mapping) and "_target_" in value
+    }
+    own = seed if section.get("seed") is None else section["seed"]
+
+    def make(number: int) -> BaseSampler:
+        parts = {name: part(number) for name, part in nested.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            sampler = made(**{**plain, **parts}, seed=seed_of(own, number))
+        assert isinstance(sampler, BaseSampler)
+        return sampler
+
+    return make
+
 
 def knows_trees(sampler: BaseSampler) -> bool:
     """Whether a sampler can draw from a tree, where a parameter exists in some trials and not in others."""
     return not isinstance(sampler, FLAT)
+
+
+def draws_in_turn(sampler: BaseSampler) -> bool:
+    """Whether a sampler draws the points of a sequence by how many it drew before."""
+    return isinstance(sampler, QMCSampler)
 
 
 def build_sampler(section: Mapping[str, Any], space: Space, seed: int) -> BaseSampler:
@@ -60,26 +149,26 @@ def build_sampler(section: Mapping[str, Any], space: Space, seed: int) -> BaseSa
     return sampler
 
 
-def remark(sampler: BaseSampler, pruner: BasePruner) -> str | None:
+def remark(sampler: BaseSampler, pruning: Pruning) -> str | None:
     """What a user should know of the two together before the search begins; None where there is nothing."""
-    if isinstance(sampler, ONLY_COMPLETE) and not isinstance(pruner, NopPruner):
+    if isinstance(sampler, ONLY_COMPLETE) and not pruning.is_off:
         return f"{sampler} learns from trials trained to their end alone; pruner=none gives it all of them"
     return None
 
 
-def build_pruner(section: Mapping[str, Any], objective: Objective) -> BasePruner:
-    """The section ``pruner``.
+def build_pruner(section: Mapping[str, Any], objective: Objective) -> Pruning:
+    """The section ``pruner``: the pruner, which is made once to see that it can be, and whom it compares.
 
     Raises:
         UserError: It cannot be made, or would stop the best trials.
     """
-    for key, part in _parts("pruner", section):
+    arguments = {key: value for key, value in section.items() if key not in SETTINGS}
+    for key, part in _parts("pruner", arguments):
         if target(key, part) is ThresholdPruner:
             _check_threshold(key, part, objective)
-    pruner = _make("pruner", section)
-    if not isinstance(pruner, BasePruner):
+    if not isinstance(_make("pruner", arguments), BasePruner):
         raise UserError("pruner._target_", f"{section['_target_']} makes no pruner", "name one of optuna.pruners")
-    return pruner
+    return Pruning.of(section, lambda: _make("pruner", arguments))
 
 
 def _check_threshold(key: str, section: Mapping[str, Any], objective: Objective) -> None:

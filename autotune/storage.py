@@ -16,6 +16,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend
 
 from autotune.errors import UserError, first_line
+from autotune.masking import mask
 
 
 class OwnedJournal(BaseJournalBackend):
@@ -61,10 +62,19 @@ class OwnedJournal(BaseJournalBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write operations behind the last one."""
         lines = [json.dumps(log, separators=(",", ":")) for log in logs]
-        self._file.write("".join(f"{line}\n" for line in lines).encode())
-        self._file.flush()
-        self._unread += [json.loads(line) for line in lines]
-        self._count += len(lines)
+        parsed = [json.loads(line) for line in lines]
+        try:
+            self._file.write("".join(f"{line}\n" for line in lines).encode())
+            self._file.flush()
+            self._unread += parsed
+            self._count += len(lines)
+        except BaseException:  # a signal too: what of it is in the file is read from there
+            self.forget()
+            raise
+
+    def forget(self) -> None:
+        """Answer from the file next time, not from memory."""
+        self._unread, self._count = [], 0
 
     def sync(self) -> None:
         """Wait until the disk has all that was written."""
@@ -77,11 +87,33 @@ class OwnedJournal(BaseJournalBackend):
             self._file.close()
 
 
+class ReadJournal(BaseJournalBackend):
+    """Optuna's journal file for reading, also while another process writes it: a last line not yet whole is left out.
+
+    Args:
+        path: The journal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        """The operations from a number on."""
+        content = self._path.read_bytes()
+        lines = content[: content.rfind(b"\n") + 1].splitlines()
+        return [json.loads(line) for line in lines[log_number_from:]]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Refused: it is another's."""
+        raise PermissionError(f"{self._path} is open for reading")
+
+
 class StudyLock:
     """Keeps a study to one coordinator; a dead process holds nothing.
 
     Args:
         folder: The study's folder.
+        key: What the study was named by, for the mistake.
 
     Raises:
         UserError: Another process has the study; says which.
@@ -89,8 +121,9 @@ class StudyLock:
 
     FILE = "study.lock"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key: str = "study.name") -> None:
         self._path = folder / self.FILE
+        self._key = key
 
     def __enter__(self) -> StudyLock:
         while True:
@@ -115,8 +148,20 @@ class StudyLock:
         holder = self._file.read().strip() or "another process"
         self._file.close()
         return UserError(
-            "study.name", f"{self._path.parent.name} is held by {holder}", "wait for it, or give another name"
+            self._key, f"{self._path.parent.name} is held by {holder}", "wait for it, or give another name"
         )
+
+    @classmethod
+    def is_held(cls, folder: Path) -> bool:
+        """Whether a process has the study at the moment."""
+        try:
+            with (folder / cls.FILE).open("r") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -139,10 +184,29 @@ def open_storage(section: Mapping[str, Any], folder: Path) -> tuple[BaseStorage,
     if url is None:
         journal = OwnedJournal(folder / "study.journal")
         return JournalStorage(journal), journal
+    return _database(str(url)), None
+
+
+def read_storage(section: Mapping[str, Any], folder: Path) -> BaseStorage:
+    """Open the storage a config names to read a study that is there.
+
+    Raises:
+        UserError: It is not there, or the database cannot be opened.
+    """
+    url = section.get("url")
+    if url is not None:
+        return _database(str(url))
+    path = folder / "study.journal"
+    if not path.is_file():
+        raise UserError("from", f"the study {folder.name} has no study.journal", "search first, or name another study")
+    return JournalStorage(ReadJournal(path))
+
+
+def _database(url: str) -> RDBStorage:
     try:
-        return RDBStorage(str(url)), None
+        return RDBStorage(url)
     except Exception as error:  # SQLAlchemy and the drivers raise their own kinds; each means the URL does not serve
         said = first_line(error)
         raise UserError(
-            "storage.url", f"{url} cannot be opened ({said})", "give a URL as in sqlite:///study.db"
+            "storage.url", mask(f"{url} cannot be opened ({said})"), "give a URL as in sqlite:///study.db"
         ) from error

@@ -1,8 +1,8 @@
 """The coordinator of a search: it alone asks the sampler, judges by the pruner and writes to the study.
 
-Optuna's sampler and pruner work on a copy of the study in memory, where asking costs next to nothing and where a drawn
-point can still be dropped: one that cannot work or that was trained before is told to the sampler as failed, asked
-anew, and never becomes a trial of the study that is kept (`Ledger`).
+Optuna's sampler works on a copy of the study in memory, where asking costs next to nothing and where a drawn point can
+still be dropped: one that cannot work or that was trained before is told to the sampler as failed, asked anew, and
+never becomes a trial of the study that is kept (`Ledger`). Optuna's pruners work on copies of their own (`Leagues`).
 """
 
 from __future__ import annotations
@@ -14,61 +14,32 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner
+from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from autotune.chance import Verdict, judge
+from autotune.earlier import draws, parameters_of
 from autotune.errors import UserError
-from autotune.ledger import Ledger
-from autotune.report import best_history
+from autotune.ledger import DRAWN, Ledger
+from autotune.pruners import WOULD_STOP, Leagues, Pruning, horizon
 from autotune.samplers import UsedUp
 from autotune.settings import Settings
 from autotune.space import Space, suggest
-from autotune.steering import knows_trees
+from autotune.steering import draws_in_turn, knows_trees, seed_of
 from autotune.tracking import Tracker
-from autotune.trial import End, Epoch, Executor, Reason, Record, Trial
+from autotune.trial import End, Epoch, Executor, Reason, Record, Trial, TrialCodeError, add_epoch
 
 _log = logging.getLogger(__name__)
 
 # A finite space of more points than this is not listed; its end is guessed from draws that bring nothing new.
 LISTED = 10_000
 FRUITLESS_DRAWS = 200
-
-
-class TrialCodeError(Exception):
-    """The user's code raised while a trial was trained; it stops the search.
-
-    Args:
-        record: The trial, its resolved config included.
-    """
-
-    def __init__(self, record: Record) -> None:
-        self.record = record
-        super().__init__(f"trial {record.number} raised {record.error}")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a study has come to.
-
-    Attributes:
-        records: Its trials, by number.
-        history: The best value so far, at each trial that improved it: pairs of trial number and value.
-        best: The best trial that was trained to its end, the earliest of equals; None where there is none.
-        verdict: Whether the best is more than guessing reaches; None where that is not known.
-    """
-
-    records: list[Record]
-    history: list[tuple[int, float]]
-    best: Record | None
-    verdict: Verdict | None
 
 
 @dataclass(slots=True)
@@ -91,7 +62,8 @@ class Coordinator:
         executor: What trains.
         tracker: What mirrors the study.
         sampler: Optuna's, its random state its own.
-        pruner: Optuna's.
+        pruning: Which trials are stopped early.
+        anew: The sampler for a trial, by its number; None where one sampler draws them all.
     """
 
     def __init__(
@@ -102,7 +74,8 @@ class Coordinator:
         executor: Executor,
         tracker: Tracker,
         sampler: BaseSampler,
-        pruner: BasePruner,
+        pruning: Pruning,
+        anew: Callable[[int], BaseSampler] | None = None,
     ) -> None:
         self._settings = settings
         self._objective = settings.objective
@@ -112,6 +85,7 @@ class Coordinator:
         self._executor = executor
         self._tracker = tracker
         self._running: dict[int, _Running] = {}
+        self._again: list[dict[str, Any]] = []  # what was drawn again since the last trial was begun; see `DRAWN`
         self._trained: set[str] = set()
         self._unlisted: list[dict[str, Any]] | None = None
         self._listable = False
@@ -123,21 +97,23 @@ class Coordinator:
         self.finished: str | None = None
         self._drawn_out: str | None = None  # why no trial is begun any more, while some may still train
         self.interrupted = False
-        self._flat = (
-            {} if knows_trees(sampler) else {name: each.distribution for name, each in space.parameters().items()}
-        )
+        self._searched = space.parameters()
+        self._flat = {} if knows_trees(sampler) else {name: each.distribution for name, each in self._searched.items()}
+        self._anew = anew
         self._copy = optuna.create_study(
-            study_name=settings.name,  # Hyperband deals its brackets by name and number
+            study_name=settings.name,
             direction=StudyDirection[self._objective.direction.upper()],
             sampler=sampler,
-            pruner=pruner,
+            pruner=NopPruner(),
         )
-        chance = RandomSampler(seed=(settings.seed + ledger.count) % 2**32)
-        self._chance = optuna.create_study(sampler=chance)
+        self._pruning = pruning
+        self._leagues = Leagues(pruning, settings.name, self._objective.direction, horizon(space))
+        self._chance = optuna.create_study(sampler=RandomSampler(seed=seed_of(settings.seed, ledger.count)))
         self._values: dict[str, float] = {}
+        self._starting_points = self._fit_starting_points()
+        self._drawn_before = 0  # the copy's draws that only bring a sampler to where it was
+        self._given = [set(point) for point in self._starting_points]
         self._left_over = self._take_in(ledger.trials())
-        if not ledger.count:
-            self._enqueue()
 
     # What the entry point calls.
 
@@ -152,7 +128,7 @@ class Coordinator:
             self._executor.run(self)
             self.finished = self.finished or self._drawn_out
         finally:
-            self._ledger.seconds = self.seconds
+            self._ledger.keep_seconds(self.seconds)
         if not self._ledger.count and self.refused:
             why, count = Counter(self.refused.values()).most_common(1)[0]
             raise UserError(
@@ -171,15 +147,6 @@ class Coordinator:
         """How long the study has been searched, over all runs."""
         return self._spent_before + time.monotonic() - self._begun_at
 
-    def outcome(self) -> Outcome:
-        """What the study has come to so far."""
-        records = self._ledger.records()
-        history = best_history(records, self._objective)
-        if not history:
-            return Outcome(records, history, None, None)
-        best = records[history[-1][0]]
-        return Outcome(records, history, best, judge(records, self._executor.chance(best.config)))
-
     # What the executor calls.
 
     def next_trial(self) -> Trial | None:
@@ -196,7 +163,10 @@ class Coordinator:
             return None
         asked, params, config = drawn
         distributions = asked.distributions  # a copy, each time
-        number = self._ledger.begin(config, params, {name: distributions[name] for name in params})
+        number = self._ledger.begin(
+            config, params, {name: distributions[name] for name in params}, self._drawn(asked, params)
+        )
+        self._leagues.begin(number, config)
         self._running[number] = _Running(asked, _max_epochs(config))
         self._tracker.trial_started(self._ledger.record(number))
         return Trial(number, config)
@@ -206,14 +176,12 @@ class Coordinator:
         running = self._running[epoch.number]
         if self._objective.metric not in epoch.metrics:
             raise self._objective.not_among(epoch.metrics)
-        for name in running.curves.keys() | epoch.metrics.keys():
-            # A metric that is not logged in an epoch, the first ones maybe, has no value there.
-            curve = running.curves.setdefault(name, [math.nan] * epoch.epoch)
-            curve.append(epoch.metrics.get(name, math.nan))
-        diverged = self._diverged(epoch)
+        add_epoch(running.curves, epoch)
+        diverged = self._objective.diverged(epoch.metrics)
         value = self._objective.worst if diverged else epoch.metrics[self._objective.metric]
         step = epoch.epoch + 1
         running.asked.report(value, step)
+        self._leagues.report(epoch.number, step, value)
         if step not in running.reported:
             self._ledger.advance(epoch.number, step, value)
             self.epochs += 1
@@ -222,7 +190,7 @@ class Coordinator:
             return Reason.DIVERGED
         if step >= running.max_epochs:
             return None
-        if running.asked.should_prune():
+        if self._leagues.would_stop(epoch.number) and not self._audits(epoch.number, step):
             return Reason.PRUNED
         return Reason.INTERRUPTED if self._spent() else None
 
@@ -230,7 +198,9 @@ class Coordinator:
         """Write the end of a trial down and tell the sampler."""
         running = self._running.pop(end.number)
         value = self._tell(running, end.reason)
-        system_attrs = self._copy.get_trials(deepcopy=False)[running.asked.number].system_attrs
+        system_attrs = dict(self._copy.get_trials(deepcopy=False)[running.asked.number].system_attrs)
+        if end.reason != Reason.INTERRUPTED:  # whose leagues judge it anew when it is run again
+            system_attrs |= self._leagues.end(end.number, TrialState[end.reason.state.value], value)
         error = None if end.error is None else f"{type(end.error).__name__}: {end.error}".splitlines()[0]
         record = self._ledger.finish(
             end.number,
@@ -243,41 +213,124 @@ class Coordinator:
         )
         if record.objective is not None:
             self._values[_digest(record.config)] = record.objective
-        self._ledger.seconds = self.seconds
+        self._ledger.keep_seconds(self.seconds)
         self._tracker.trial_ended(record)
-        _log.info("%s", _line(record))
+        _log.info("%s", record.line)
         if end.reason == Reason.ERROR:
             raise TrialCodeError(record) from end.error
 
     # How it does it.
 
     def _take_in(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        """Tell the copy of all that ended in earlier runs; returns what did not."""
+        """Tell the copy and the leagues of all that ended in earlier runs; returns what did not.
+
+        The copy's trials bear the numbers they had, which is what some samplers draw by.
+        """
         left_over = []
+        known = 0
+        first_learnt: int | None = None
         for trial in trials:
-            digest = _digest(trial.user_attrs["config"])
+            config = trial.user_attrs["config"]
+            digest = _digest(config)
             self._trained.add(digest)
             if trial.values is not None:
                 self._values[digest] = trial.values[0]
             self.epochs += len(trial.intermediate_values)
+            params = parameters_of(self._space, self._searched, trial.params, config)
+            if params is None and not trial.state.is_finished():
+                _log.info("trial %d lies outside the space by now and stays interrupted", trial.number)
+                continue
+            if trial.state.is_finished() or WOULD_STOP in trial.user_attrs:
+                self._leagues.restore(trial, config)
+            else:
+                self._leagues.begin(trial.number, config)
             if trial.state.is_finished():
-                self._copy.add_trial(self._flattened(trial))
+                number = self._number_of(trial, known)
+                for draw in trial.user_attrs.get(DRAWN, {}).get("again", []):
+                    self._leave_out(draw["number"] - known)
+                    self._copy.add_trial(self._drawn_again(draw))
+                    known = max(known, draw["number"]) + 1
+                self._leave_out(number - known)
+                self._copy.add_trial(_nothing() if params is None else self._flattened(trial, params))
+                known = max(known, number) + 1
+                if first_learnt is None and params is not None and trial.state != TrialState.FAIL:
+                    first_learnt = known
             else:
                 left_over.append(trial)
+        if trials:
+            asked = [trial.user_attrs[DRAWN]["number"] + 1 for trial in trials if DRAWN in trial.user_attrs]
+            self._starting_points = self._starting_points[max(asked) :] if asked else []
+        if first_learnt is not None and draws_in_turn(self._copy.sampler):
+            before = min((self._number_of(trial, known) for trial in left_over), default=known)
+            for _ in range(sum(not self._is_given(number) for number in range(first_learnt, before))):
+                again = self._copy.ask()
+                self._flatten(again)
+                self._copy.tell(again, state=TrialState.FAIL)
+                self._drawn_before += 1
         return left_over
 
-    def _flattened(self, trial: FrozenTrial) -> FrozenTrial:
-        """A finished trial as the sampler wants it (`_flatten`), without its config and curves: nothing reads them."""
-        missing = {name: each for name, each in self._flat.items() if name not in trial.params}
-        any_values = self._chance.ask(missing).params if missing else {}
+    def _leave_out(self, count: int) -> None:
+        """Have the copy count draws that became no trial."""
+        for _ in range(count):
+            self._copy.add_trial(_nothing())
+
+    def _is_given(self, number: int) -> bool:
+        """Whether a draw is a starting point that leaves nothing to the sampler."""
+        return number < len(self._given) and self._given[number] >= self._flat.keys()
+
+    def _number_of(self, trial: FrozenTrial, otherwise: int) -> int:
+        number = trial.user_attrs.get(DRAWN, {}).get("number", otherwise)
+        assert isinstance(number, int)
+        return number
+
+    def _flattened(self, trial: FrozenTrial, params: Mapping[str, Any]) -> FrozenTrial:
+        """A finished trial as the sampler wants it (`_flatten`), without its config and curves: nothing reads them.
+
+        Args:
+            trial: As it is kept.
+            params: What it is in the space that is searched.
+        """
+        whole = {**params, **self._unchosen(trial, params)}
         return create_trial(
             state=trial.state,
             values=trial.values,
-            params={**trial.params, **any_values},
-            distributions={**trial.distributions, **missing},
+            params=whole,
+            distributions={name: self._searched[name].distribution for name in whole},
             system_attrs=trial.system_attrs,
             intermediate_values=trial.intermediate_values,
         )
+
+    def _drawn(self, asked: optuna.Trial, params: Mapping[str, Any]) -> dict[str, Any]:
+        """How a trial was drawn, as `DRAWN` keeps it."""
+        unchosen = {name: value for name, value in asked.params.items() if name not in params} if self._flat else {}
+        again, self._again = self._again, []
+        further = {name: kept for name, kept in (("unchosen", unchosen), ("again", again)) if kept}
+        return {"number": self._draw_number(asked), **further}
+
+    def _draw_number(self, asked: optuna.Trial) -> int:
+        """Which draw of the study it is, over all runs."""
+        return asked.number - self._drawn_before
+
+    def _drawn_again(self, draw: Mapping[str, Any]) -> FrozenTrial:
+        """A draw of an earlier run that the sampler heard the known value of."""
+        params = draw["params"]
+        known = all(name in params and draws(each, params[name]) for name, each in self._flat.items())
+        if not self._flat or not known:
+            return _nothing()
+        return create_trial(
+            value=draw["value"],
+            params={name: params[name] for name in self._flat},
+            distributions=self._flat,
+            system_attrs=draw["system_attrs"],
+        )
+
+    def _unchosen(self, trial: FrozenTrial, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What the sampler drew for the branches that a trial has not; any values where that is not known."""
+        kept = trial.user_attrs.get(DRAWN, {}).get("unchosen", {})
+        missing = {name: each for name, each in self._flat.items() if name not in params}
+        known = {name: kept[name] for name, each in missing.items() if name in kept and draws(each, kept[name])}
+        unknown = {name: each for name, each in missing.items() if name not in known}
+        return {**known, **(self._chance.ask(unknown).params if unknown else {})}
 
     def _flatten(self, asked: optuna.Trial) -> None:
         """Let a sampler that knows no tree draw the parameters of the branches not chosen too.
@@ -287,21 +340,30 @@ class Coordinator:
         for name, distribution in self._flat.items():
             suggest(asked, name, distribution)
 
-    def _enqueue(self) -> None:
+    def _fit_starting_points(self) -> list[dict[str, Any]]:
+        points = []
         for point in self._settings.enqueue:
             fitted = self._space.fit(point)
             if fitted is None:
                 _log.debug("the starting point %s lies outside the space", dict(point))
             else:
-                self._copy.enqueue_trial(fitted)
+                points.append(fitted)
+        return points
 
     def _take_up(self, trial: FrozenTrial) -> Trial:
-        self._copy.enqueue_trial(trial.params)
-        asked = self._copy.ask()
-        for name, distribution in trial.distributions.items():
-            suggest(asked, name, distribution)
-        self._flatten(asked)
         config = trial.user_attrs["config"]
+        params = parameters_of(self._space, self._searched, trial.params, config)
+        assert params is not None  # or it were not left over
+        count = len(self._copy.get_trials(deepcopy=False)) - self._drawn_before
+        self._leave_out(self._number_of(trial, count) - count)
+        self._reseed(trial.number)
+        self._copy.enqueue_trial({**params, **self._unchosen(trial, params)})
+        asked = self._copy.ask()
+        if not self._is_given(self._draw_number(asked)):
+            asked.relative_params  # noqa: B018 - which the sampler drew in the earlier run, and some note on the trial
+        for name in params:
+            suggest(asked, name, self._searched[name].distribution)
+        self._flatten(asked)
         self._running[trial.number] = _Running(asked, _max_epochs(config), frozenset(trial.intermediate_values))
         self._ledger.take_up(trial.number)
         self._tracker.trial_started(self._ledger.record(trial.number))
@@ -309,6 +371,9 @@ class Coordinator:
 
     def _draw(self) -> tuple[optuna.Trial, dict[str, Any], dict[str, Any]] | None:
         """Ask until something new comes that can work; None when the space is used up."""
+        self._reseed(self._ledger.count)
+        while self._starting_points:
+            self._copy.enqueue_trial(self._starting_points.pop(0))
         for fruitless in range(FRUITLESS_DRAWS):
             if fruitless >= 10 and not self._steer_to_new_point():
                 break
@@ -333,6 +398,13 @@ class Coordinator:
         self._drawn_out = "the space is used up: every configuration of it that can work is trained"
         return None
 
+    def _reseed(self, number: int) -> None:
+        """Let what is drawn for a trial follow from its number and the trials there are, not from earlier draws."""
+        if self._anew is not None:
+            self._copy.sampler = self._anew(number)
+        if self._flat:
+            self._chance.sampler = RandomSampler(seed=seed_of(self._settings.seed, number))
+
     def _drop(self, asked: optuna.Trial, config: Mapping[str, Any]) -> None:
         """Tell the sampler of a drawn point that becomes no trial.
 
@@ -344,6 +416,15 @@ class Coordinator:
             self._copy.tell(asked, state=TrialState.FAIL)
         else:
             self._copy.tell(asked, known)
+            attrs = self._copy.get_trials(deepcopy=False)[asked.number].system_attrs
+            self._again.append(
+                {
+                    "number": self._draw_number(asked),
+                    "params": asked.params,
+                    "value": known,
+                    "system_attrs": dict(attrs),
+                }
+            )
 
     def _steer_to_new_point(self) -> bool:
         """Where the points can be listed, have a new one asked next; False when there is none.
@@ -367,6 +448,16 @@ class Coordinator:
         digest = _digest(config)
         return digest not in self._trained and digest not in self.refused
 
+    def _audits(self, number: int, epochs: int) -> bool:
+        """Whether a trial that is to be stopped is drawn to be trained to its end.
+
+        To its leagues it was stopped, or other trials would be judged by what the pruner would never have known.
+        """
+        if not self._pruning.audits(self._settings.seed, number):
+            return False
+        self._ledger.keep_would_stop(number, epochs, self._leagues.end(number, TrialState.PRUNED))
+        return True
+
     def _spent(self) -> bool:
         """Whether nothing more may be trained."""
         if self.interrupted:
@@ -376,17 +467,6 @@ class Coordinator:
         elif self._budget.epochs is not None and self.epochs >= self._budget.epochs:
             self.interrupt(f"budget.epochs={self._budget.epochs} is used up")
         return self.interrupted
-
-    def _diverged(self, epoch: Epoch) -> bool:
-        above = math.inf if self._objective.explodes_above is None else self._objective.explodes_above
-        losses = (
-            epoch.metrics[name]
-            for name in ("train/loss", "val/loss", "train_loss", "val_loss")
-            if name in epoch.metrics
-        )
-        return not math.isfinite(epoch.metrics[self._objective.metric]) or any(
-            not abs(loss) <= above or math.isinf(loss) for loss in losses
-        )
 
     def _tell(self, running: _Running, reason: Reason) -> float | None:
         """Tell the copy how a trial ended; returns the value the study keeps."""
@@ -407,10 +487,9 @@ class Coordinator:
         return replace(self._ledger.record(number), curves=curves)
 
 
-def _line(record: Record) -> str:
-    value = "" if record.objective is None else f"{record.objective:.4g}"
-    seconds = "" if record.ended is None else f"{(record.ended - record.started).total_seconds():.1f} s"
-    return f"{record.name:<44} {value:>8}  {record.reason} after {record.epochs} epochs, {seconds}"
+def _nothing() -> FrozenTrial:
+    """A trial that no sampler learns from."""
+    return create_trial(state=TrialState.FAIL)
 
 
 def _digest(config: Mapping[str, Any]) -> str:

@@ -5,9 +5,9 @@
 Ours is one search of the default tree (conf/search.yaml) with its sampler, pruner, journal and MLflow mirror; only
 the training is left out: of each trial 27 epochs are made up. The peer is told the same trials and goes on from there:
 ask, report and should_prune each epoch, tell, with TPESampler(multivariate=True, group=True) and
-SuccessiveHalvingPruner on JournalStorage, without any mirror. Figures are milliseconds of processor time a trial, all
-threads counted, over the last trials before each size; `waited` is how long training waits by the clock, for the disk
-too.
+SuccessiveHalvingPruner on JournalStorage, without any mirror. Figures are milliseconds of processor time a trial, over
+the last trials before each size: MLflow's are those of the process that writes the mirror and of the thread that feeds
+it; `waited` is how long training waits by the clock, for the disk too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import math
 import os
 import platform
 import random
+import resource
 import sqlite3
 import tempfile
 import time
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 from omegaconf import DictConfig, OmegaConf
 from optuna.pruners import SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
@@ -40,6 +42,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autotune.compose import compose, plain, section
 from autotune.ledger import Ledger
+from autotune.outcome import Outcome
 from autotune.search import check_config
 from autotune.space import Space
 from autotune.steering import build_pruner, build_sampler
@@ -63,12 +66,19 @@ def curve(config: Mapping[str, Any]) -> list[dict[str, float]]:
     return [{"train/loss": 1 - part, "val/loss": 2 - part, "val/accuracy": part, "lr": 0.1} for part in parts]
 
 
+def processor_time() -> float:
+    """Seconds of processor time of this process and its children, those that have ended included."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    times = [child.cpu_times() for child in psutil.Process().children()]
+    return time.process_time() + ended.ru_utime + ended.ru_stime + sum(each.user + each.system for each in times)
+
+
 class Meter:
-    """Processor time by part, ms of the main thread, and of the others together as MLflow's."""
+    """Processor time by part, ms of the main thread; of the others and of child processes together as MLflow's."""
 
     def __init__(self) -> None:
         self.spent: Counter[str] = Counter()
-        self._process, self._thread = time.process_time(), time.thread_time()
+        self._process, self._thread = processor_time(), time.thread_time()
 
     def timed(self, part: str, call: Callable[[], Any]) -> Any:
         begun, wall = time.thread_time(), time.perf_counter()
@@ -79,7 +89,7 @@ class Meter:
 
     def stop(self, trials: int) -> dict[str, float]:
         """Milliseconds a trial by part, and how long the calls took by the clock."""
-        others = time.process_time() - self._process - (time.thread_time() - self._thread)
+        others = processor_time() - self._process - (time.thread_time() - self._thread)
         self.spent["MLflow"] += others
         return {part: 1000 * seconds / trials for part, seconds in self.spent.items()}
 
@@ -168,17 +178,17 @@ def ours(config: DictConfig, sizes: Sequence[int], at_once: int, home: Path) -> 
         build_sampler(section(config, "sampler"), space, settings.seed),
         build_pruner(section(config, "pruner"), settings.objective),
     )
-    process, wall = time.process_time(), time.perf_counter()
+    process, wall = processor_time(), time.perf_counter()
     tracker.search_started(settings.name, plain(config), "", resumed=False)
     coordinator.run()
-    ended = time.process_time()
-    outcome = coordinator.outcome()
+    ended = processor_time()
+    outcome = Outcome.of(ledger, settings.name, settings.objective, {})
     states = Counter(record.state.value for record in outcome.records)
     tracker.search_ended(outcome.best, states, outcome.history, [], "FINISHED")
     tracker.close()
     trials = ledger.trials()
     ledger.close()
-    now = time.process_time()
+    now = processor_time()
     line = (
         f"the whole search of {len(trials):,} trials, {coordinator.epochs / len(trials):.1f} epochs a trial: "
         f"{1000 * (now - process) / len(trials):.1f} ms of processor a trial, made-up epochs included, "
@@ -241,7 +251,7 @@ def main() -> None:
     parser.add_argument("--peer-sizes", type=int, nargs="*", default=[100, 1_000, 3_000])
     parser.add_argument("--pruner", choices=("asha", "none"), default="asha")
     parser.add_argument("--at-once", type=int, default=1)
-    parser.add_argument("--override", nargs="*", default=[], help="of conf/search.yaml, as sampler.learns_from=200")
+    parser.add_argument("--override", nargs="*", default=[], help="of conf/search.yaml, as sampler.n_startup_trials=20")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("autotune").setLevel(logging.WARNING)

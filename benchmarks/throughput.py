@@ -7,9 +7,10 @@ The default space is drawn from once, by chance; all parts train these trials, n
 of their own. The peer and the lightning executor, which train one trial after the other, are given some of them, picked
 so that each batch size, optimizer and BatchNorm has its share. Ours are the real command in a process of its own, from
 its first word on, when all but MLflow is imported, to its last, when all is in MLflow; of the peer only
-`study.optimize` is counted, after MLflow's schema is made. The peer has a LightningModule, DataLoaders, MLFlowLogger
-and a callback for pruning as their documentation writes them; the network and the data are the same. In the place of
-our dynamic learning rate it has torch's ReduceLROnPlateau.
+`study.optimize` is counted, after MLflow's schema is made. Ours writes its report within that time, and confirms
+nothing. The peer has a LightningModule, DataLoaders, MLFlowLogger, a callback for pruning and a Trainer with its
+progress bar, as their documentation writes them; the network and the data are the same. In the place of our dynamic
+learning rate it has torch's ReduceLROnPlateau.
 
 The limit is the matrix products of these trials alone: `torch.bmm` over K trials of one batch size, forward and
 backward for each batch, forward for the validation part.
@@ -33,6 +34,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import pairwise
@@ -218,15 +220,14 @@ def peer(
             logger=mlflow,
             callbacks=[reporting],
             enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
         )
         try:
-            trainer.fit(
-                Network(task.network(params, data), params, task.epochs),
-                DataLoader(TensorDataset(train.features, train.target), batch_size=batch_size, shuffle=True),
-                DataLoader(TensorDataset(val.features, val.target), batch_size=EVALUATION_BATCH),
-            )
+            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # where the progress bar goes
+                trainer.fit(
+                    Network(task.network(params, data), params, task.epochs),
+                    DataLoader(TensorDataset(train.features, train.target), batch_size=batch_size, shuffle=True),
+                    DataLoader(TensorDataset(val.features, val.target), batch_size=EVALUATION_BATCH),
+                )
         finally:
             epochs += reporting.epochs
         return reporting.best
@@ -256,6 +257,7 @@ def ours(home: Path, task: Task, *overrides: str, points: Sequence[Mapping[str, 
     content = yaml.safe_dump({"study": {"enqueue": [dict(point) for point in points]}})
     (front / "experiment" / "drawn.yaml").write_text(f"# @package _global_\n{content}")
     command = [sys.executable, "-m", "autotune.search", "--config-dir", str(front), f"home={home}", "study.name=bench"]
+    command += ["confirm.top=0"]
     command += [*task.overrides, f"trainer.max_epochs={task.epochs}", *(["experiment=drawn"] if points else [])]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     began = last = None

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -18,9 +18,17 @@ from unittest import mock
 import yaml
 from hydra.core.hydra_config import HydraConfig
 
-from autotune import search, train
+from autotune import search, studies, sync, train, ui
+from autotune.report import __main__ as report
 
-COMMANDS: Mapping[str, Callable[[], None]] = {"search": search.main, "train": train.main}
+COMMANDS: Mapping[str, Callable[[], None]] = {
+    "report": report.main,
+    "search": search.main,
+    "train": train.main,
+    "ui": ui.main,
+    "studies": studies.main,
+    "sync": sync.main,
+}
 
 # A search of a few seconds, the same on a machine with a GPU.
 SMALL = ("trainer.accelerator=cpu", "trainer.max_epochs=3", "budget.trials=6")
@@ -41,12 +49,18 @@ def environment(**more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in unset} | more
 
 
+def _argv(command: str, arguments: Sequence[str]) -> list[str]:
+    """What is typed: a search confirms only where a test says how much, since that trains the best many times more."""
+    confirms = command != "search" or any(each.startswith(("confirm.", "--hydra-help")) for each in arguments)
+    return [*arguments, *([] if confirms else ["confirm.top=0"])]
+
+
 def run(command: str, *arguments: str, cwd: Path, **more: str) -> Ended:
     """Run a command in this process, as ``python -m autotune.<command>`` would from a directory."""
     out, err = StringIO(), StringIO()
     with (
         mock.patch.dict(os.environ, environment(**more), clear=True),
-        mock.patch.object(sys, "argv", [f"autotune.{command}", *arguments]),
+        mock.patch.object(sys, "argv", [f"autotune.{command}", *_argv(command, arguments)]),
         mock.patch.object(HydraConfig.instance(), "cfg", None),
         chdir(cwd),
         redirect_stdout(out),
@@ -68,7 +82,7 @@ def run(command: str, *arguments: str, cwd: Path, **more: str) -> Ended:
 def start(command: str, *arguments: str, cwd: Path, **more: str) -> subprocess.Popen[str]:
     """Start a command in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", f"autotune.{command}", *arguments],
+        [sys.executable, "-m", f"autotune.{command}", *_argv(command, arguments)],
         cwd=cwd,
         env=environment(**more),
         stdout=subprocess.PIPE,
@@ -176,7 +190,10 @@ USERS_FILES = {
     "data": "_target_: users_own.Data\nbatch_size: choice(20, 40)\n",
     "optimizer": "name: mine\n_target_: torch.optim.RMSprop\nlr: tag(log, interval(1e-3, 1e-1))\n",
 }
-USERS_ARGUMENTS = ("--config-dir", "conf", "model=mine", "data=mine", "optimizer=mine", "objective.metric=val_acc")
+USERS_ARGUMENTS = (
+    *("--config-dir", "conf", "model=mine", "data=mine", "optimizer=mine", "objective.metric=val_acc"),
+    "allow_targets=[users_own]",
+)
 
 
 def write_users_own(folder: Path) -> None:

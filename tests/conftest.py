@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from autotune.trust import Allowed, allowing
 
 from .commands import SMALL, Ended, files, start, wait
 
@@ -16,6 +19,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No deadline: how long an example takes says nothing of what is right. Derandomized: a red suite is red for everybody.
 settings.register_profile("autotune", deadline=None, derandomize=True)
 settings.load_profile("autotune")
+
+
+@pytest.fixture(autouse=True)
+def our_own_classes() -> Iterator[None]:
+    """What a test makes without a command line may be the tests' own; a command makes what is typed."""
+    with allowing(Allowed(("tests",))):
+        yield
 
 
 @dataclass(frozen=True)

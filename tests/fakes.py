@@ -164,6 +164,7 @@ class FakeTracker:
         best_history: Sequence[tuple[int, float]],
         files: Sequence[Path],
         status: str,
+        answer: str = "",
     ) -> None: ...
 
     def close(self) -> None: ...

@@ -148,7 +148,7 @@ def test_numbers_go_on_where_they_ended(open_ledger: Open) -> None:
 
 def test_the_time_spent_is_kept(open_ledger: Open) -> None:
     assert open_ledger().seconds == 0.0
-    open_ledger().seconds = 12.5
+    open_ledger().keep_seconds(12.5)
     assert open_ledger().seconds == 12.5
 
 

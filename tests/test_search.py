@@ -40,7 +40,10 @@ TINY = (
     "model.batch_norm=false",
 )
 UNTRACKED = (*TINY, "tracking=none")
-STUDY_FILES = {"best.yaml", "config.yaml", "search.log", "study.journal", "summary.json", "trials.csv"}
+STUDY_FILES = {
+    *("best.yaml", "config.yaml", "report.html", "search.log"),
+    *("study.journal", "summary.json", "trials.csv", "trials.parquet"),
+}
 
 
 def kept(study: Path) -> list[FrozenTrial]:
@@ -304,14 +307,15 @@ def test_a_study_has_one_coordinator_at_a_time(tmp_path: Path, tiny: Path) -> No
 
 def test_a_study_keeps_its_direction(tmp_path: Path, tiny: Path) -> None:
     run("search", *UNTRACKED, cwd=tmp_path)
-    before = {name: (tiny / name).read_text() for name in STUDY_FILES - {"study.journal"}}
+    before = {name: (tiny / name).read_bytes() for name in STUDY_FILES - {"study.journal"}}
     ended = run("search", *UNTRACKED, "objective=loss", cwd=tmp_path)
     assert ended.code == 2
     assert ended.err == (
-        "error: objective.direction: minimize, but study tiny was begun with maximize; "
-        "write maximize, or give study.name another name\n"
+        'error: objective.metric: "val/loss" was "val/accuracy", objective.direction: "minimize" was "maximize"; '
+        "values of study tiny do not compare with what would follow; "
+        "give study.resume=fresh to begin anew, or study.name=... for another study\n"
     )
-    assert {name: (tiny / name).read_text() for name in before} == before
+    assert {name: (tiny / name).read_bytes() for name in before} == before
     assert states(tiny) == ["COMPLETE", "COMPLETE"]
 
 
@@ -408,7 +412,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     (tmp_path / "autotune_broken.py").write_text(BROKEN)
     monkeypatch.syspath_prepend(str(tmp_path))
     arguments = [argument for argument in TINY if not argument.startswith("model.")]
-    return ["--config-dir", "mine", *arguments, "model=broken"]
+    return ["--config-dir", "mine", *arguments, "model=broken", "allow_targets=[autotune_broken]"]
 
 
 def assert_shows_the_users_mistake(ended: Ended) -> None:

@@ -12,6 +12,7 @@ GOOD: dict[str, Any] = {
     "study": {"name": "s", "seed": 0, "enqueue": []},
     "budget": {"trials": 10, "seconds": None, "epochs": None},
     "objective": {"metric": "val/loss", "direction": "minimize", "worst": 1e4},
+    "confirm": {"top": 5, "seeds": 3, "most_seeds": 9},
 }
 
 
@@ -36,6 +37,21 @@ WRONG = {
         "budget.seconds: long is no limit; give a number above 0, or null for none",
     ),
     "budget": ("budget", {}, "budget: has no limit at all; give budget.trials, budget.seconds or budget.epochs"),
+    "confirm.top": (
+        "confirm",
+        {"top": -1, "seeds": 3, "most_seeds": 9},
+        "confirm.top: -1 is no number of them; give a whole number from 0 on",
+    ),
+    "confirm.seeds": (
+        "confirm",
+        {"top": 5, "seeds": "three", "most_seeds": 9},
+        "confirm.seeds: three is no number of them; give a whole number from 0 on",
+    ),
+    "confirm.most_seeds": (
+        "confirm",
+        {"top": 5, "seeds": 3},
+        "confirm.most_seeds: None is no number of them; give a whole number from 0 on",
+    ),
     "direction": (
         "objective",
         {"metric": "m", "direction": "up", "worst": 0},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,11 +15,13 @@ from optuna.trial import TrialState
 
 from autotune.errors import UserError
 from autotune.ledger import Ledger
+from autotune.outcome import Outcome
+from autotune.pruners import Pruning
 from autotune.settings import Settings
 from autotune.space import Space
 from autotune.storage import open_storage
-from autotune.study import Coordinator, TrialCodeError
-from autotune.trial import Reason, State
+from autotune.study import Coordinator
+from autotune.trial import Reason, State, TrialCodeError
 
 from .fakes import FakeExecutor, FakeTracker, learning_curve
 
@@ -26,6 +29,7 @@ CONFIG: dict[str, Any] = {
     "home": "unused",
     "study": {"name": "s", "seed": 0, "enqueue": []},
     "budget": {"trials": 12, "seconds": None, "epochs": None},
+    "confirm": {"top": 0, "seeds": 0, "most_seeds": 0},
     "objective": {"metric": "val/accuracy", "direction": "maximize", "worst": 0.0, "explodes_above": 1e4},
     "data": {"name": "d", "batch_size": 32},
     "model": {"name": "m"},
@@ -47,20 +51,26 @@ class Search:
         self.settings = Settings.of({**config, "home": str(folder)})
         self.ledger = Ledger(storage, journal, "s", self.settings.objective.direction)
         self.tracker = FakeTracker()
-        pruners = {
-            "none": optuna.pruners.NopPruner(),
-            "asha": optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+        asha = partial(optuna.pruners.SuccessiveHalvingPruner, min_resource=1, reduction_factor=3)
+        prunings = {
+            "none": Pruning(optuna.pruners.NopPruner),
+            "asha": Pruning(asha),
+            "audited": Pruning(asha, audit=1.0),
         }
         sampler = optuna.samplers.RandomSampler(seed=len(self.ledger.trials()))
         self.executor = executor
         self.coordinator = Coordinator(
-            self.settings, Space(config), self.ledger, executor, self.tracker, sampler, pruners[pruner]
+            self.settings, Space(config), self.ledger, executor, self.tracker, sampler, prunings[pruner]
         )
         self.opened.append(self)
 
     def run(self) -> Search:
         self.coordinator.run()
         return self
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome.of(self.ledger, "s", self.settings.objective, CONFIG)
 
     @property
     def states(self) -> Counter[str]:
@@ -93,7 +103,7 @@ def test_trains_as_many_trials_as_the_budget_has(tmp_path: Path) -> None:
 
 def test_the_best_is_the_best_epoch_of_the_best_trial(tmp_path: Path) -> None:
     search = Search(tmp_path, FakeExecutor()).run()
-    best = search.coordinator.outcome().best
+    best = search.outcome.best
     assert best is not None
     values = [max(record.curves["val/accuracy"]) for record in search.ledger.records()]
     assert best.objective == max(values)
@@ -126,6 +136,29 @@ def test_weak_trials_are_pruned(tmp_path: Path) -> None:
     assert {record.epochs for record in search.ledger.records()} <= {1, 3, 9}
 
 
+def test_what_would_be_pruned_is_trained_on_where_it_is_audited(tmp_path: Path) -> None:
+    search = Search(tmp_path, FakeExecutor(), "audited", budget=budget(trials=40)).run()
+    records = search.ledger.records()
+    assert search.states == {"COMPLETE": 40}
+    assert all(record.epochs == 9 and record.objective == max(record.curves["val/accuracy"]) for record in records)
+    assert sum(record.would_stop is not None for record in records) > 20
+    assert {record.would_stop for record in records} == {None, 1, 3}
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"), [(MemoryError("no room"), Reason.OOM), ({"val/accuracy": math.nan}, Reason.DIVERGED)]
+)
+def test_an_audited_trial_ends_as_any_other(tmp_path: Path, bad: Any, reason: Reason) -> None:
+    def curve(config: Any) -> list[Any]:
+        epochs = learning_curve(config)
+        return [*epochs[:5], bad if isinstance(bad, Exception) else {**epochs[5], **bad}]
+
+    records = Search(tmp_path, FakeExecutor(curve), "audited").run().ledger.records()
+    assert {record.reason for record in records} == {reason}
+    assert {record.state for record in records} == {reason.state}
+    assert {1, None} <= {record.would_stop for record in records}
+
+
 @pytest.mark.parametrize(
     "bad", [{"train/loss": math.nan}, {"val/loss": math.inf}, {"val/accuracy": math.nan}, {"train/loss": 2e4}]
 )
@@ -137,7 +170,7 @@ def test_divergence_is_pruned_with_the_worst_value(tmp_path: Path, bad: dict[str
     search = Search(tmp_path, FakeExecutor(curve), budget=budget(trials=1)).run()
     (record,) = search.ledger.records()
     assert (record.state, record.reason, record.objective, record.epochs) == (State.PRUNED, Reason.DIVERGED, 0.0, 2)
-    assert search.coordinator.outcome().best is None
+    assert search.outcome.best is None
     kept = record.curves[next(iter(bad))][1]
     assert kept == next(iter(bad.values())) or not math.isfinite(kept)
 
@@ -254,6 +287,34 @@ def test_an_interrupted_trial_is_run_again_as_itself(tmp_path: Path) -> None:
     } == configs
     assert search.coordinator.epochs == 6 * 9
     assert all(record.epochs == 9 for record in search.ledger.records())
+
+
+def test_starting_points_that_are_left_are_asked_when_the_study_goes_on(tmp_path: Path) -> None:
+    study = {**CONFIG["study"], "enqueue": [{"optimizer.lr": 0.05}, {"optimizer.lr": 0.5}, {"optimizer.lr": 0.7}]}
+    for limit in (budget(trials=1), budget(epochs=14)):
+        Search(tmp_path, FakeExecutor(), budget=limit, study=study).run().ledger.close()
+    search = Search(tmp_path, FakeExecutor(), study=study).run()
+    rates = [record.config["optimizer"]["lr"] for record in search.ledger.records()]
+    assert rates[:3] == [0.05, 0.5, 0.7]
+    assert len({*rates}) == 12
+
+
+def test_an_interrupted_trial_that_lies_outside_the_space_by_now_stays_interrupted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Search(tmp_path, FakeExecutor(), budget=budget(epochs=14)).run()
+    left = first.ledger.records()[1].config["optimizer"]["lr"]
+    first.ledger.close()
+    beyond = {"name": "sgd", "lr": f"tag(log,interval({2 * left},10))"}
+    with caplog.at_level("INFO", logger="autotune"):
+        search = Search(tmp_path, FakeExecutor(), budget=budget(trials=5), optimizer=beyond).run()
+    assert "trial 1 lies outside the space by now and stays interrupted" in caplog.text
+    assert search.states == {"COMPLETE": 4, "WAITING": 1}
+    assert all(trial.config["optimizer"]["lr"] >= 2 * left for trial in search.executor.trained)
+    search.ledger.close()
+    # In the space it was drawn from it is taken up.
+    again = Search(tmp_path, FakeExecutor(), budget=budget(trials=5)).run()
+    assert again.states == {"COMPLETE": 5}
 
 
 def test_a_trial_left_running_by_a_dead_process_is_run_again(tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
 def test_the_wheel_has_the_package_and_every_file_of_conf(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     conf = {f"autotune/conf/{file.relative_to(conf_dir())}" for file in conf_dir().rglob("*.yaml")}
-    modules = {str(file.relative_to(ROOT)) for file in (ROOT / "autotune").rglob("*.py")}
+    package = [file for kind in ("*.py", "*.html") for file in (ROOT / "autotune").rglob(kind)]
+    modules = {str(file.relative_to(ROOT)) for file in package}
     assert conf | modules | {"autotune/py.typed"} == {name for name in names if ".dist-info/" not in name}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -67,6 +67,12 @@ class TPE(BaseSampler):
         self._chance.seed()
         self._by_chance.reseed_rng()
 
+    def reseed(self, seed: int) -> None:
+        """Draw by another seed from here on: what follows is settled by it and the study."""
+        self._chance.seed(seed)
+        if self._history.over < self._startup:
+            self._by_chance = RandomSampler(seed=seed)
+
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What is drawn together with others."""
         self._history.read(study)

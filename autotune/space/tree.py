@@ -32,9 +32,12 @@ from autotune.space.values import SearchValue
 
 # What a search is run by, as against what a trial is: these sections hold no search values and no resolved config.
 SETTINGS = (
-    *("study", "budget", "sampler", "pruner", "storage", "executor", "tracking", "home", "hydra"),
-    *("from", "train", "origin"),
+    *("study", "budget", "confirm", "sampler", "pruner", "storage", "executor", "tracking", "home", "hydra"),
+    *("from", "train", "origin", "live", "dry_run", "allow_targets"),
 )
+
+# Of these no interpolation of a trial's takes anything: their addresses may hold passwords.
+WITH_SECRETS = ("storage", "tracking")
 
 Pick = Callable[[str, SearchValue], Any]
 Options = Callable[[SearchValue], Sequence[Any] | None]
@@ -57,6 +60,8 @@ class Space:
         self._settings = {key: value for key, value in raw.items() if key in SETTINGS and key != "hydra"}
         for key, value in self._settings.items():
             refuse_search_values(key, value)
+        for key in WITH_SECRETS:
+            self._settings.pop(key, None)
         self._template = read({key: value for key, value in raw.items() if key not in SETTINGS}, "")
         self._template = close_constants(self._template, self._settings)
         self._interpolated = any("${" in text for text in texts(self._template))

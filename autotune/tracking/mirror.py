@@ -61,7 +61,7 @@ class _Run:
     artifacts: str
     status: str
     tags: dict[str, str]
-    params: set[str] = field(default_factory=set)
+    params: dict[str, str] = field(default_factory=dict)
     epochs: int = 0
     has_config: bool = False
     metrics: tuple[str, ...] = ()  # of earlier processes, their history not read yet
@@ -71,7 +71,7 @@ class _Run:
     def of(cls, run: Run) -> _Run:
         info, data = run.info, run.data
         return cls(
-            info.run_id, info.artifact_uri, info.status, dict(data.tags), set(data.params), metrics=tuple(data.metrics)
+            info.run_id, info.artifact_uri, info.status, dict(data.tags), dict(data.params), metrics=tuple(data.metrics)
         )
 
 
@@ -129,7 +129,7 @@ class Mirror:
         # A param can't be changed: of a search that goes on with other settings, config.yaml has the new ones.
         params = {key: value for key, value in entries.settings(beginning.settings).items() if key not in parent.params}
         self._log(parent, [], params, entries.tags({entries.NOTE: beginning.description}))
-        parent.params |= set(params)
+        parent.params |= params
 
     def adopt(self, beginning: Beginning) -> None:
         """Take up the parent run of a search that has ended, as it is; make it where it is missing."""
@@ -139,7 +139,7 @@ class Mirror:
         settings = entries.settings(beginning.settings)
         missing = {key: value for key, value in settings.items() if key not in self._parent.params}
         self._log(self._parent, [], missing, {})
-        self._parent.params |= set(missing)
+        self._parent.params |= missing
 
     @property
     def status(self) -> str | None:
@@ -158,6 +158,11 @@ class Mirror:
         assert self._parent is not None
         identity = Identity.of(record)
         child = self._child(identity)
+        wanted = entries.params(record.params)
+        if child is not None and not child.params.items() <= wanted.items():
+            # Of a trial whose end the study lost with its journal's: params cannot be changed.
+            self.remove(identity)
+            child = None
         tags = entries.trial_tags(record, self._study, self._parent.run_id)
         status = entries.STATUS[record.state]
         if child is None:
@@ -169,18 +174,25 @@ class Mirror:
             self._client.update_run(child.run_id, status="RUNNING")
             child.status = "RUNNING"
         ended = heard if record.ended is None else entries.milliseconds(record.ended)
-        params = {key: value for key, value in entries.params(record.params).items() if key not in child.params}
+        params = {key: value for key, value in wanted.items() if key not in child.params}
         stale = {"reason", "error"} & child.tags.keys() - tags.keys()  # of a trial that is run again
         tags |= dict.fromkeys(stale, "")
         self._log(child, self._points(child, record, times, ended), params, tags)
         child.epochs = record.epochs
-        child.params |= set(params)
+        child.params |= params
         if not child.has_config:
             self._write_text(child, "config.yaml", config_text(record.config))
             child.has_config = True
         if status != "RUNNING":
             self._client.set_terminated(child.run_id, status, ended)
             child.status = status
+
+    def remove(self, identity: Identity) -> None:
+        """Delete the run of a trial that the study does not have; MLflow keeps it among the deleted ones."""
+        child = self._child(identity)
+        if child is not None:
+            self._client.delete_run(child.run_id)
+            del self._children[identity]
 
     def end(self, ending: Ending) -> None:
         """Write the outcome to the parent and end it, and with it every trial that never ended."""

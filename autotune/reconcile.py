@@ -1,0 +1,240 @@
+"""What "nothing lost" means: a study, its mirror in MLflow and its files say the same of every trial, each once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from autotune.errors import UserError
+from autotune.outcome import Outcome, read, studies, study_folder
+from autotune.report.files import summary
+from autotune.storage import StudyLock
+from autotune.tracking import entries
+from autotune.tracking.entries import Identity
+from autotune.tracking.mirror import config_text, local_folder
+from autotune.tracking.store import Store
+from autotune.trial import Record, State
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+TRACKER = "autotune.tracking.mlflow.MlflowTracker"
+# Of a confirmation that ended so the study keeps nothing: it is trained anew, or stopped the search.
+_UNKEPT = ("KILLED", "FAILED")
+
+
+@dataclass(slots=True)
+class Difference:
+    """What a study and its mirror do not agree on.
+
+    Attributes:
+        parent: Of the search's own run, in words.
+        children: Of each trial's and confirmation's run.
+    """
+
+    parent: list[str] = field(default_factory=list)
+    children: dict[Identity, list[str]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.parent or self.children)
+
+    def words(self) -> list[str]:
+        """All of it."""
+        return [*self.parent, *(f"{each}: {word}" for each, words in self.children.items() for word in words)]
+
+
+def reconcile(home: Path) -> list[str]:
+    """What is lost or said twice in a home, in words, by study; empty where nothing is.
+
+    Compared are, of every study that no search holds, its trials and kept confirmations with the child runs in MLflow
+    (each once; state, reason, seed, params, final objective, resolved config), the search's own run, and best.yaml and
+    summary.json with the study. A study that is not tracked has its files compared alone, and one that is being
+    searched nothing: its mirror lags behind it.
+
+    Raises:
+        UserError: A study is kept in a database whose address is not known here.
+        Exception: Whatever MLflow says where it cannot be read.
+    """
+    return [f"{study}: {word}" for study in studies(home) for word in _lost(study, home)]
+
+
+def _lost(study: str, home: Path) -> Iterator[str]:
+    folder = study_folder(study, home)
+    if StudyLock.is_held(folder):
+        return
+    try:
+        outcome = read(study, home)
+    except UserError as error:
+        if (folder / "summary.json").exists() or "has no" not in error.problem:
+            yield error.problem
+        return  # it ended before it had a trial
+    for record in outcome.records:
+        if record.state == State.RUNNING:
+            yield f"trial {record.number} is RUNNING, and no search holds the study"
+    place = mirror_of(outcome, home)
+    if place is not None:
+        yield from difference(outcome, *place).words()
+    yield from _files(outcome, folder)
+
+
+def mirror_of(outcome: Outcome, home: Path, uri: str | None = None) -> tuple[Store, str] | None:
+    """Where a study is mirrored: the store and the experiment's name; None where it is not.
+
+    Args:
+        outcome: The study.
+        home: Its home.
+        uri: The store's address; None takes that of the study's config.
+
+    Raises:
+        UserError: The address is one of which config.yaml keeps a part.
+    """
+    section = outcome.config.get("tracking")
+    if not isinstance(section, Mapping) or section.get("_target_") != TRACKER:
+        return None
+    kept = uri or section.get("uri")
+    if isinstance(kept, str) and ("***" in kept or "${" in kept):
+        problem = f"{kept} is all that config.yaml of {outcome.name} keeps of it"
+        raise UserError("uri", problem, "give the address: uri=... of autotune.sync")
+    return Store(kept, home), str(section.get("experiment") or "autotune")
+
+
+def difference(outcome: Outcome, store: Store, experiment: str) -> Difference:
+    """What a study and its mirror do not agree on.
+
+    Args:
+        outcome: The study; no search holds it.
+        store: Where its runs are kept.
+        experiment: The experiment's name.
+
+    Raises:
+        Exception: Whatever MLflow says where it cannot be read.
+    """
+    found = Difference()
+    told = [*outcome.records, *outcome.confirmations]
+    if not store.exists:
+        found.parent.append(f"there is no {store.shown}")
+        found.children = {Identity.of(record): ["has no run"] for record in told}
+        return found
+    client, experiment_id = store.connect(experiment)
+    runs = list(_runs(client, experiment_id, outcome.name))
+    parents = [run for run in runs if run.data.tags.get("kind") == entries.SEARCH]
+    running = [run for run in runs if run.info.status == "RUNNING"]
+    parent = parents[0] if parents else None
+    if parent is None:
+        found.parent.append("the search has no run")
+    elif not _has_artifact(client, parent, "config.yaml"):
+        found.parent.append("the search's run has no config.yaml")
+    ours = [run for run in runs if parent and run.data.tags.get(entries.PARENT) == parent.info.run_id]
+    children: dict[Identity, list[Run]] = {}
+    for run in ours:
+        identity = Identity.tagged(run.data.tags)
+        if identity is not None:
+            children.setdefault(identity, []).append(run)
+    for run in running:
+        if run not in ours:
+            what = "the search's run" if run is parent else f"the run {run.info.run_name} of an earlier search"
+            found.parent.append(f"{what} is RUNNING, and no search holds the study")
+    for record in told:
+        there = children.pop(Identity.of(record), [])
+        if words := list(_child(client, record, there)):
+            found.children[Identity.of(record)] = words
+    for identity, there in children.items():
+        if identity.stage == entries.SEARCH or any(run.info.status not in _UNKEPT for run in there):
+            found.children[identity] = ["has a run, and the study does not have it"]
+    return found
+
+
+def _runs(client: MlflowClient, experiment_id: str, study: str) -> Iterator[Run]:
+    """A study's runs, the latest first."""
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            f"tags.study = '{study}'",
+            max_results=1000,
+            order_by=["attributes.start_time DESC"],
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _child(client: MlflowClient, record: Record, runs: list[Run]) -> Iterator[str]:
+    if len(runs) != 1:
+        yield f"has {len(runs)} runs" if runs else "has no run"
+        return
+    (run,) = runs
+    is_left = record.state == State.RUNNING  # by a search that was killed
+    state = State.WAITING if is_left else record.state
+    status, reason = entries.STATUS[state], "interrupted" if is_left else record.reason
+    tags = {"state": state.value, "reason": reason or "", "seed": str(record.config.get("seed"))}
+    if run.info.status != status:
+        yield f"is {run.info.status} in MLflow, and {state} in the study"
+    for key, value in tags.items():
+        if run.data.tags.get(key, "") != value:
+            yield f"has the {key} {run.data.tags.get(key)} in MLflow, and {value} in the study"
+    if run.data.params != entries.params(record.params):
+        yield f"has the params {run.data.params} in MLflow, and {entries.params(record.params)} in the study"
+    told, shown = record.objective, run.data.metrics.get(entries.OBJECTIVE)
+    if told is not None and not _same(entries.finite(told), shown):
+        yield f"has the objective {shown} in MLflow, and {told} in the study"
+    if _text(client, run, "config.yaml") != config_text(record.config):
+        yield "has no config.yaml, or another one"
+
+
+def _same(told: float, shown: float | None) -> bool:
+    return shown is not None and (told == shown or (math.isnan(told) and math.isnan(shown)))
+
+
+def _has_artifact(client: MlflowClient, run: Run, name: str) -> bool:
+    folder = local_folder(run.info.artifact_uri)
+    if folder is not None:
+        return (folder / name).is_file()
+    return any(each.path == name for each in client.list_artifacts(run.info.run_id))
+
+
+def _text(client: MlflowClient, run: Run, name: str) -> str | None:
+    """An artifact's text; None where there is none."""
+    if not _has_artifact(client, run, name):
+        return None
+    folder = local_folder(run.info.artifact_uri)
+    path = folder / name if folder is not None else Path(client.download_artifacts(run.info.run_id, name))
+    return path.read_text()
+
+
+def _files(outcome: Outcome, folder: Path) -> Iterator[str]:
+    """What best.yaml and summary.json do not say as the study does."""
+    path = folder / "summary.json"
+    wanted = json.loads(json.dumps(summary(outcome)))
+    try:
+        shown = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        yield f"summary.json cannot be read ({type(error).__name__})"
+    else:
+        for key in wanted:
+            if shown.get(key) != wanted[key]:
+                yield f"summary.json has the {key} {shown.get(key)}, and the study {wanted[key]}"
+    if outcome.winner is None:
+        return
+    try:
+        best = OmegaConf.to_container(OmegaConf.load(folder / "best.yaml"))
+        assert isinstance(best, dict)
+        origin = best.pop("origin")
+    except (OSError, KeyError, AssertionError, yaml.YAMLError, OmegaConfBaseException) as error:
+        yield f"best.yaml cannot be read ({type(error).__name__})"
+        return
+    if (origin["trial"], origin["value"]) != (outcome.winner.number, outcome.winner.objective):
+        yield f"best.yaml is of trial {origin['trial']}, and the winner is trial {outcome.winner.number}"
+    elif best != json.loads(json.dumps(dict(outcome.winner.config))):
+        yield "best.yaml is not the winner's config"
