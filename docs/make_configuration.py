@@ -106,7 +106,7 @@ def page() -> str:
         for file in files:
             lines.extend(option(group, file))
     lines.append("## The commands\n")
-    for name in ("search.yaml", "train.yaml", "studies.yaml"):
+    for name in ("search.yaml", "train.yaml", "studies.yaml", "sync.yaml"):
         lines.extend(option(".", CONF / name))
     return "\n".join(lines).rstrip() + "\n"
 

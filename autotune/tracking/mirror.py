@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -324,10 +325,14 @@ class Mirror:
         return run.history
 
     def _write_file(self, run: _Run, file: Path) -> None:
+        folder = local_folder(run.artifacts)
         if file.suffix in _TEXT:
             self._write_text(run, file.name, file.read_text())
-        else:
+        elif folder is None:
             self._client.log_artifact(run.run_id, str(file))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder / file.name)
 
     def _write_text(self, run: _Run, name: str, content: str) -> None:
         folder = local_folder(run.artifacts)

@@ -19,6 +19,7 @@ from autotune.errors import UserError
 from autotune.imports import uncollected
 from autotune.tracking.entries import mask
 from autotune.tracking.view import share_view
+from autotune.whole import write_whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -102,6 +103,7 @@ class Store:
             return client, self._experiment(client, experiment).experiment_id
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._locked():
+            self._make()
             self._relax()
             client = MlflowClient(self.uri)
             found = self._experiment(client, experiment)
@@ -145,6 +147,21 @@ class Store:
         with self._file.with_name("mlflow.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def _make(self) -> None:
+        """Make the database where it is missing, elsewhere at first: one whose making was cut off cannot be opened."""
+        from mlflow import MlflowClient
+
+        assert self._file is not None
+        if self._file.exists():
+            return
+        fresh = self._file.with_name(f".{self._file.name}.making")
+        leftover = fresh.with_name(f"{fresh.name}-journal")
+        for file in (fresh, leftover):
+            file.unlink(missing_ok=True)
+        MlflowClient(f"sqlite:///{fresh}")
+        write_whole(self._file, fresh.read_bytes())
+        fresh.unlink()
 
     def _relax(self) -> None:
         """Have SQLite write each commit to the log alone, and wait for the disk only when it moves the log over.
