@@ -66,6 +66,24 @@ def handling_signals(handle: Callable[[signal.Signals], None]) -> Iterator[None]
             signal.signal(number, earlier)
 
 
+def as_program(main: Callable[[], None]) -> None:
+    """Run a command as what this process is for: one that was interrupted is no more disturbed in its ending."""
+    code: Any = EXIT_CODES[signal.SIGINT]
+    try:
+        main()
+    except KeyboardInterrupt:
+        pass
+    except SystemExit as end:
+        code = end.code
+    if code in EXIT_CODES.values():
+        for number in EXIT_CODES:
+            signal.signal(number, signal.SIG_IGN)
+        # An interrupt on its way out of an exec() of a text (as class makers have) leaves a mark, by which Python would
+        # end by SIGINT and not by this code, though it was caught; the next such exec() takes the mark away.
+        exec("")
+    raise SystemExit(code)
+
+
 class _ConfSearchPath(SearchPathPlugin):
     """Puts the user's config directories in front of the shipped one, so that a user's file wins over ours."""
 

@@ -21,7 +21,16 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from autotune import naming, report
-from autotune.compose import EXIT_CODES, check_sections, handling_signals, plain, run_command, section, setting
+from autotune.compose import (
+    EXIT_CODES,
+    as_program,
+    check_sections,
+    handling_signals,
+    plain,
+    run_command,
+    section,
+    setting,
+)
 from autotune.confirm import Confirmation
 from autotune.construct import construct
 from autotune.errors import UserError, nearest
@@ -398,4 +407,4 @@ def _dated(note: str, begun: datetime) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

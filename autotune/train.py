@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from autotune import compose, naming
-from autotune.compose import EXIT_CODES, check_sections, handling_signals, plain, run_command, setting
+from autotune.compose import EXIT_CODES, as_program, check_sections, handling_signals, plain, run_command, setting
 from autotune.errors import UserError, nearest
 from autotune.logs import hush_libraries, logging_to
 from autotune.masking import kept
@@ -453,4 +453,4 @@ def _config_of_run(run_id: str, home: str, uri: str | None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 # How long a process that was told to end, or lost its connection, may take to be gone.
 FAREWELL = 5.0
+# How long one may take that has done all and closes its database on a busy machine.
+LAST_WORK = 30.0
 
 
 class WriteError(Exception):
@@ -116,7 +118,7 @@ class RemoteMirror:
         if self._process is not None:
             # Hung up on, it would go without closing its database: SQLite would leave its log beside it.
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(FAREWELL)
+                self._process.wait(LAST_WORK)
         self.drop()
 
     def kill(self) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from ..commands import script
+from ..commands import environment
 from .searching import draw, typed
 
 pytestmark = pytest.mark.slow
@@ -114,9 +116,15 @@ STEP = int(os.environ.get("FAULTS_STEP", "12"))
 def test_a_crash_before_any_write_loses_nothing(tmp_path: Path) -> None:
     first = draw("crash points").randrange(STEP)
     arguments = typed("crashed", 2, "confirm.top=1", "executor=population", "tracking.flush_seconds=0.05")
-    ended = script(FORKED, json.dumps([first, STEP]), *arguments, cwd=tmp_path)
-    assert ended.code == 0, ended.err
-    found = [json.loads(line) for line in ended.out.splitlines()]
+    ended = subprocess.run(  # however long it takes: FAULTS_STEP says
+        [sys.executable, "-c", FORKED, json.dumps([first, STEP]), *arguments],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(Path(__file__).resolve().parents[2])),
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = [json.loads(line) for line in ended.stdout.splitlines()]
     assert [each for each in found if each["lost"] or each["codes"] not in ([70, 0], [0, None])] == []
     kinds = {each["said"].partition(" ")[0] for each in found}
     assert kinds >= {"storage", "mlflow", "files"}
