@@ -61,3 +61,9 @@ def cwd(searched: Searched, tmp_path: Path) -> Path:
     """A directory with a copy of that search's home."""
     shutil.copytree(searched.cwd / "mlruns", tmp_path / "mlruns")
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _no_store_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow keeps the store that it was last given in the environment."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

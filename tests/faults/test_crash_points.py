@@ -109,8 +109,8 @@ while True:
 """
 
 
-# Every twenty-fourth write, from a random one on; FAULTS_STEP=1 tries all of them.
-STEP = int(os.environ.get("FAULTS_STEP", "24"))
+# Every twelfth write, from a random one on; FAULTS_STEP=1 tries all of them.
+STEP = int(os.environ.get("FAULTS_STEP", "12"))
 
 
 def test_a_crash_before_any_write_loses_nothing(tmp_path: Path) -> None:

@@ -41,7 +41,9 @@ def test_an_interrupted_search_goes_on(number: signal.Signals, code: int, second
         until(lambda: (study / "summary.json").exists())
         process.send_signal(number)
     ended = wait(process)
-    assert (ended.code, ended.err) == (code, "")
+    # A second signal may reach Python itself on its way out, which then ends by SIGINT: a shell sees 130.
+    codes = (code, -signal.SIGINT) if second == "at once" else (code,)
+    assert (ended.code in codes, ended.err) == (True, ""), ended.code
     assert "interrupted; the same command with study.name=stopped goes on" in ended.out
     assert_files_are_whole(study)
     assert summary(study)["states"].keys() <= {"COMPLETE", "WAITING"}

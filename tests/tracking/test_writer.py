@@ -109,7 +109,7 @@ def test_one_that_never_answers_is_given_up_and_gone(
         made.search_started("s", COMPOSED, "", resumed=False)
         made.trial_ended(completed(0))
         made.close()
-        assert writers() == []
+        until(lambda: writers() == [])
     (said,) = warned()
     assert "is incomplete: 1 trials are not written in full; the study itself is whole" in said
 
