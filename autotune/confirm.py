@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from autotune import naming
-from autotune.errors import first_line
 from autotune.ledger import Ledger
 from autotune.settings import Settings
 from autotune.standing import Standing, standing
@@ -128,7 +127,7 @@ class Confirmation:
             curves=running.curves,
             cost=end.cost,
             ended=datetime.now(UTC),
-            error=None if end.error is None else f"{type(end.error).__name__}: {first_line(end.error)}",
+            error=end.said,
         )
         if end.reason not in (Reason.ERROR, Reason.INTERRUPTED):
             self._ledger.confirm(record)

@@ -20,6 +20,7 @@ from autotune.ledger import LedgerView
 from autotune.settings import Settings
 from autotune.space import Space
 from autotune.storage import StudyLock, open_storage, read_storage
+from autotune.whole import write_whole
 
 JOURNAL = "study.journal"
 
@@ -144,8 +145,8 @@ def _rename_in_files(folder: Path, was: str) -> None:
         kept.study.name = folder.name
         pattern = rf"study\.name={re.escape(was)}(?=['\s])"
         text = re.sub(pattern, f"study.name={folder.name}", "".join(head)) + OmegaConf.to_yaml(kept)
-        path.write_text(text)
+        write_whole(path, text)
     path = folder / "summary.json"
     if path.is_file():
         summary = json.loads(path.read_text())
-        path.write_text(json.dumps({**summary, "study": folder.name}, indent=2) + "\n")
+        write_whole(path, json.dumps({**summary, "study": folder.name}, indent=2) + "\n")

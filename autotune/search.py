@@ -49,6 +49,7 @@ from autotune.steering import build_pruner, build_sampler, first_seed, remark, s
 from autotune.storage import StudyLock, open_storage
 from autotune.study import Coordinator
 from autotune.tracking import Tracker
+from autotune.tracking.entries import dated
 from autotune.trial import Executor, State, TrialCodeError
 from autotune.trust import check_name, check_names
 from autotune.whole import write_whole
@@ -220,9 +221,8 @@ def _search(config: DictConfig, settings: Settings, space: Space, fingerprint: F
     coordinator = Coordinator(settings, space, ledger, executor, tracker, sampler, pruner, by_trial)
     tracker.search_started(settings.name, composed, _description(settings, begun_at), resumed=ledger.is_resumed)
     for record in (*ledger.records(), *ledger.confirmations()):
-        mirror.trial_ended(
-            record
-        )  # which an earlier run may not have come to write; what is there is not written again
+        # An earlier run may not have come to write it; what is there is not written again.
+        mirror.trial_ended(record)
     _log.info("search %s: %s, at most %s", settings.name, settings.objective.metric, _limits(settings))
     if known := remark(sampler, pruner):
         _log.info("%s", known)
@@ -251,7 +251,7 @@ def _search(config: DictConfig, settings: Settings, space: Space, fingerprint: F
                     written = report.write(outcome, settings.folder, with_page=not interrupts.is_urgent)
                     states = Counter(record.state.value for record in outcome.records)
                     files = [settings.folder / "config.yaml", *written.files]
-                    answer = _dated(written.answer, begun_at)
+                    answer = dated(written.answer, begun_at)
                     tracker.search_ended(outcome.winner, states, outcome.history, files, status, answer)
                     tracker.close()
                     is_told = True
@@ -398,12 +398,7 @@ def _limits(settings: Settings) -> str:
 def _description(settings: Settings, begun: datetime) -> str:
     objective = settings.objective
     what = f"Search for the strategy that {objective.direction}s `{objective.metric}`, at most {_limits(settings)}."
-    return _dated(what, begun)
-
-
-def _dated(note: str, begun: datetime) -> str:
-    """A note that begins with the date: MLflow's table sorts searches by it."""
-    return f"{begun:%Y-%m-%d %H:%M}\n\n{note}" if note else ""
+    return dated(what, begun)
 
 
 if __name__ == "__main__":

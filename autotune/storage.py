@@ -96,12 +96,20 @@ class ReadJournal(BaseJournalBackend):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._count = self._place = 0  # how many operations were read, and where the next one begins
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         """The operations from a number on."""
-        content = self._path.read_bytes()
-        lines = content[: content.rfind(b"\n") + 1].splitlines()
-        return [json.loads(line) for line in lines[log_number_from:]]
+        if log_number_from < self._count:
+            self._count = self._place = 0
+        with self._path.open("rb") as file:
+            file.seek(self._place)
+            content = file.read()
+        whole = content.rfind(b"\n") + 1
+        lines = content[:whole].splitlines()
+        skipped = log_number_from - self._count
+        self._count, self._place = self._count + len(lines), self._place + whole
+        return [json.loads(line) for line in lines[skipped:]]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Refused: it is another's."""

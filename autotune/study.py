@@ -201,7 +201,6 @@ class Coordinator:
         system_attrs = dict(self._copy.get_trials(deepcopy=False)[running.asked.number].system_attrs)
         if end.reason != Reason.INTERRUPTED:  # whose leagues judge it anew when it is run again
             system_attrs |= self._leagues.end(end.number, TrialState[end.reason.state.value], value)
-        error = None if end.error is None else f"{type(end.error).__name__}: {end.error}".splitlines()[0]
         record = self._ledger.finish(
             end.number,
             end.reason,
@@ -209,7 +208,7 @@ class Coordinator:
             running.curves,
             end.cost,
             {key: attr for key, attr in system_attrs.items() if key != "fixed_params"},
-            error,
+            end.said,
         )
         if record.objective is not None:
             self._values[_digest(record.config)] = record.objective

@@ -19,7 +19,7 @@ from autotune.outcome import Outcome, read, studies, study_folder
 from autotune.reconcile import Difference, difference, mirror_of
 from autotune.settings import home_folder
 from autotune.storage import StudyLock
-from autotune.tracking.entries import Identity, milliseconds
+from autotune.tracking.entries import Identity, dated, milliseconds
 from autotune.tracking.mirror import Beginning, Ending, Mirror
 from autotune.tracking.mlflow import spread
 from autotune.tracking.store import Store
@@ -193,7 +193,7 @@ def _answer(outcome: Outcome, begun: datetime) -> str:
     from autotune.report.findings import Findings  # imports scikit-learn
     from autotune.report.sentences import markdown
 
-    return f"{begun.astimezone():%Y-%m-%d %H:%M}\n\n{markdown(outcome, Findings.of(outcome))}"
+    return dated(markdown(outcome, Findings.of(outcome)), begun.astimezone())
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from autotune.repeats import SEARCHED, Contender, described, table
 from autotune.settings import TRAINED_ON, Objective, complete_objective, discard, folder_name, home_folder
 from autotune.space import Space, check
 from autotune.trust import check_names
+from autotune.whole import write_whole
 
 if TYPE_CHECKING:
     from autotune.assembly import Assembly
@@ -241,7 +242,7 @@ def _run(plan: Plan) -> Result:
     run = None if plan.experiment is None else FinalRun(plan.uri, plan.experiment, plan.home)
     for name in RESULTS:  # of an earlier training of this name
         (plan.folder / name).unlink(missing_ok=True)
-    (plan.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(plan.composed))))
+    write_whole(plan.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(plan.composed))))
     status = "FAILED"
     summary: dict[str, Any] = {}
     try:
@@ -394,7 +395,7 @@ def _train_further(
 
 
 def _write(plan: Plan, summary: Mapping[str, Any]) -> None:
-    (plan.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_whole(plan.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
 
 
 def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:

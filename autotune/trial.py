@@ -103,6 +103,11 @@ class End:
     cost: Mapping[str, float] = field(default_factory=dict)
     error: BaseException | None = None
 
+    @property
+    def said(self) -> str | None:
+        """The error in one line; None where there is none."""
+        return None if self.error is None else f"{type(self.error).__name__}: {self.error}".splitlines()[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Chance:

@@ -17,6 +17,7 @@ import pytest
 
 from autotune.tracking import view
 
+from .browsers import chromium
 from .commands import run, start, trials
 from .conftest import Searched
 from .tracking.stories import Runs
@@ -46,13 +47,6 @@ return [...document.querySelectorAll(selector)].find(each => each.checkVisibilit
 """
 # What the charts of a page draw.
 CHARTS = "return [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot.data ?? [])"
-
-
-def the_program(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        pytest.fail(f"{name} is missing: apt-get install chromium chromium-driver, or make test", pytrace=False)
-    return path
 
 
 def free_port() -> int:
@@ -101,17 +95,8 @@ def note(home: Path) -> str:
 
 @pytest.fixture(scope="module")
 def chrome() -> Iterator[Chrome]:
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = the_program("chromium")
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=2600,1600"):
-        options.add_argument(f"--{flag}")
-    driver = webdriver.Chrome(options, webdriver.ChromeService(the_program("chromedriver")))
-    try:
+    with chromium("window-size=2600,1600") as driver:
         yield driver
-    finally:
-        driver.quit()
 
 
 @dataclass(frozen=True)

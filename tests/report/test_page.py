@@ -5,7 +5,6 @@ import gzip
 import json
 import math
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -19,6 +18,7 @@ from autotune.report.comparison import comparison
 from autotune.report.findings import Findings
 from autotune.report.page import page
 
+from ..browsers import chromium
 from . import made
 
 HOSTILE = '<script>alert("x")</script>&"'
@@ -114,21 +114,8 @@ def test_a_thousand_trials_stay_small() -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from selenium.webdriver import Chrome
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("there is no chromium and chromedriver on PATH")
-    options = Options()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = Chrome(options=options, service=Service(driver))
-    yield chrome
-    chrome.quit()
+    with chromium(capabilities={"goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}) as driver:
+        yield driver
 
 
 def opened(browser: Any, path: Path, width: int, scheme: str) -> list[str]:
