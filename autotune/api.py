@@ -20,13 +20,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from optuna.study import StudyDirection
 
-from autotune import search, train, trust
+from autotune import search, train
 from autotune.compose import compose
 from autotune.errors import UserError
-from autotune.outcome import Outcome, read, study_folder
+from autotune.kept.outcome import Outcome, read, study_folder
 from autotune.standing import Estimate
 from autotune.train import Result
 from autotune.trial import Record
+from autotune.trust import targets
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -106,7 +107,7 @@ def run_search(config: Config = (), *, model: Callable[..., nn.Module] | None = 
         TrialCodeError: The user's code raised while a trial was trained; its `__cause__` is what it raised.
     """
     composed = _composed("search", config, model, data)
-    with trust.allowing(trust.typed_with(composed)):
+    with targets.allowing(targets.typed_with(composed)):
         ran = search.run(composed)
     return SearchResult(ran.outcome, ran.folder, ran.exit_code > 1)
 
@@ -138,7 +139,7 @@ def run_train(
             raise UserError("from", f"{origin} and a composed config exclude each other", "give overrides")
         config = [f"from={_quoted('from', str(origin))}", *_overrides(config)]
     composed = _composed("train", config, model, data)
-    with trust.allowing(trust.typed_with(composed)):
+    with targets.allowing(targets.typed_with(composed)):
         return train.train_plan(train.Plan.of(composed))
 
 

@@ -36,12 +36,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from autotune import trust
-from autotune.config_files import check_resolvers, conf_dir
 from autotune.errors import UserError, nearest
-from autotune.masking import mask
 from autotune.settings import folder_name
 from autotune.space import SETTINGS
+from autotune.trust import targets
+from autotune.trust.config_files import check_resolvers, conf_dir
+from autotune.trust.masking import mask
 
 Prepare = Callable[[list[str]], list[str]]
 
@@ -125,24 +125,24 @@ def compose(
     _put_in_front(config_dir, overrides)
     again = partial(compose, config_name, config_dir=config_dir, prepare=prepare)
     with _hydra_errors(config_name, list(overrides), again), hydra.initialize(config_path=None, version_base="1.3"):
-        allowed = trust.Allowed.typed(overrides)
+        allowed = targets.Allowed.typed(overrides)
         loader = GlobalHydra.instance().config_loader()
         config = hydra.compose(
             config_name, overrides=_leave_sweeps(prepare(list(overrides)), loader), return_hydra_config=True
         )
         _check_trusted(config, allowed)
-    trust.remember(config, allowed)
+    targets.remember(config, allowed)
     return config
 
 
-def _check_trusted(config: DictConfig, allowed: trust.Allowed) -> None:
+def _check_trusted(config: DictConfig, allowed: targets.Allowed) -> None:
     """Refuse what a composed config may only hold where the user typed it. Raises UserError."""
     check_resolvers(plain(config))
-    several = setting(config, trust.OPTION)
+    several = setting(config, targets.OPTION)
     for name in several if isinstance(several, list) else [several]:
         if name is not None and name not in allowed.prefixes:
             problem = f"{name} comes from a file, and a file does not say what is trusted"
-            raise UserError(trust.OPTION, problem, f"type it behind the command: {trust.OPTION}=[{name}]")
+            raise UserError(targets.OPTION, problem, f"type it behind the command: {targets.OPTION}=[{name}]")
 
 
 def run_command(
@@ -170,11 +170,11 @@ def run_command(
     def job(config: DictConfig) -> None:
         nonlocal exit_code
         _mask_multirun()
-        with _one_line(), trust.allowing(allowed):
+        with _one_line(), targets.allowing(allowed):
             _check_trusted(config, allowed)
             exit_code = max(exit_code, task(config))
 
-    allowed = trust.Allowed()
+    allowed = targets.Allowed()
     with _one_line():
         asks_for_hydra = arguments.hydra_help or arguments.shell_completion
         if not asks_for_hydra:
@@ -184,9 +184,9 @@ def run_command(
                 first = _first_job(typed) if arguments.multirun else typed
             config = again(first)
             with _hydra_errors(name, typed, again):
-                allowed = trust.Allowed.typed(typed)
+                allowed = targets.Allowed.typed(typed)
             if not (arguments.help or arguments.cfg or arguments.info):
-                with trust.allowing(allowed):
+                with targets.allowing(allowed):
                     check(config)
             with _hydra_errors(name, typed, again), hydra.initialize(config_path=None, version_base="1.3"):
                 loader = GlobalHydra.instance().config_loader()

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from autotune import naming
-from autotune.ledger import Ledger
+from autotune.kept.ledger import Ledger
 from autotune.settings import Settings
 from autotune.standing import Standing, standing
 from autotune.tracking import Tracker

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from autotune.errors import UserError, nearest
-from autotune.trust import GIVEN, named
+from autotune.trust.targets import GIVEN, named
 
 # Keys of a section that say something about it to autotune and are no arguments.
 OWN_KEYS = ("_target_", "_fix_", "name")
@@ -26,7 +26,7 @@ def target(key: str, section: Mapping[str, Any]) -> Callable[..., Any]:
     """What a section's ``_target_`` names.
 
     Raises:
-        UserError: There is none, it may not be made (`autotune.trust`), or it cannot be imported.
+        UserError: There is none, it may not be made (`autotune.trust.targets`), or it cannot be imported.
     """
     path = str(section.get("_target_") or "")
     if not path:

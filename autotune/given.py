@@ -17,7 +17,7 @@ from lightning.pytorch import LightningDataModule
 from torch import nn
 
 from autotune.errors import UserError
-from autotune.trust import give, targets
+from autotune.trust.targets import give, targets
 
 _GIVEN: dict[str, Any] = {}
 

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from autotune import naming
 from autotune.errors import UserError
-from autotune.ledger import LedgerView
+from autotune.kept.ledger import LedgerView
 from autotune.logs import off_the_terminal
 from autotune.settings import Settings
 from autotune.tracking import Tracker

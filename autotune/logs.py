@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from autotune.masking import mask
+from autotune.trust.masking import mask
 
 LIBRARIES = (
     *("lightning", "lightning.pytorch", "lightning.fabric", "lightning_utilities"),

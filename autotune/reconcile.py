@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from autotune.errors import UserError
-from autotune.outcome import Outcome, read, studies, study_folder
+from autotune.kept.outcome import Outcome, read, studies, study_folder
+from autotune.kept.storage import StudyLock
 from autotune.report.files import summary
-from autotune.storage import StudyLock
 from autotune.tracking import entries
 from autotune.tracking.entries import Identity
 from autotune.tracking.mirror import config_text, local_folder

@@ -34,25 +34,25 @@ from autotune.compose import (
 from autotune.confirm import Confirmation
 from autotune.construct import construct
 from autotune.errors import UserError, nearest
-from autotune.fingerprint import Fingerprint
+from autotune.final.origin import GROUPS
 from autotune.imports import uncollected
-from autotune.ledger import Ledger
+from autotune.kept.fingerprint import Fingerprint
+from autotune.kept.ledger import Ledger
+from autotune.kept.outcome import Outcome
+from autotune.kept.resume import check_resume, set_aside
+from autotune.kept.storage import StudyLock, open_storage
+from autotune.kept.whole import write_whole
 from autotune.live import check_mode, watch
 from autotune.logs import hush_libraries, logging_to
-from autotune.masking import kept, mask
-from autotune.origin import GROUPS
-from autotune.outcome import Outcome
-from autotune.resume import check_resume, set_aside
 from autotune.settings import Settings, complete_objective, discard
 from autotune.space import Space, check
 from autotune.steering import build_pruner, build_sampler, first_seed, remark, sampler_by_trial
-from autotune.storage import StudyLock, open_storage
 from autotune.study import Coordinator
 from autotune.tracking import Tracker
 from autotune.tracking.entries import dated
 from autotune.trial import Executor, State, TrialCodeError
-from autotune.trust import check_name, check_names
-from autotune.whole import write_whole
+from autotune.trust.masking import kept, mask
+from autotune.trust.targets import check_name, check_names
 
 _log = logging.getLogger("autotune.search")  # not __name__, which is __main__ where it is run as a command
 

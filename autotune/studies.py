@@ -16,7 +16,7 @@ from rich.text import Text
 
 from autotune.compose import run_command, setting
 from autotune.errors import UserError, first_line
-from autotune.storage import StudyLock
+from autotune.kept.storage import StudyLock
 from autotune.trial import State
 
 # The names of the fields where stdout is no terminal, in their order.
@@ -158,7 +158,7 @@ def _summary(folder: Path) -> dict[str, Any] | None:
 
 def _read(name: str, home: Path) -> dict[str, Any]:
     """What the study itself tells, which takes longer: it is being searched, or its last search did not end well."""
-    from autotune.outcome import read
+    from autotune.kept.outcome import read
     from autotune.report.files import summary
 
     return summary(read(name, home))

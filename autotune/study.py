@@ -24,9 +24,9 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from autotune.earlier import draws, parameters_of
 from autotune.errors import UserError
-from autotune.ledger import DRAWN, Ledger
+from autotune.kept.earlier import draws, parameters_of
+from autotune.kept.ledger import DRAWN, Ledger
 from autotune.pruners import WOULD_STOP, Leagues, Pruning, horizon
 from autotune.samplers import UsedUp
 from autotune.settings import Settings

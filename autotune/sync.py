@@ -13,18 +13,18 @@ from omegaconf import DictConfig
 
 from autotune.compose import run_command, setting
 from autotune.errors import UserError, first_line
+from autotune.kept.outcome import Outcome, read, studies, study_folder
+from autotune.kept.storage import StudyLock
 from autotune.logs import hush_libraries
-from autotune.masking import mask
-from autotune.outcome import Outcome, read, studies, study_folder
 from autotune.reconcile import Difference, difference, mirror_of
 from autotune.settings import home_folder
-from autotune.storage import StudyLock
 from autotune.tracking.entries import Identity, dated, milliseconds
 from autotune.tracking.mirror import Beginning, Ending, Mirror
 from autotune.tracking.mlflow import spread
 from autotune.tracking.store import Store
 from autotune.tracking.writer import Claim
 from autotune.trial import Reason, Record, State
+from autotune.trust.masking import mask
 
 ALL = "all"
 # What the parent run shows besides config.yaml, in the order in which a search writes it.

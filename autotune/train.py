@@ -19,18 +19,18 @@ from omegaconf import DictConfig, OmegaConf
 from autotune import compose, naming
 from autotune.compose import EXIT_CODES, as_program, check_sections, handling_signals, plain, run_command, setting
 from autotune.errors import UserError, nearest
+from autotune.final.origin import GROUPS, overrides_from
+from autotune.final.repeats import SEARCHED, Contender, described, table
+from autotune.kept.whole import write_whole
 from autotune.logs import hush_libraries, logging_to
-from autotune.masking import kept
-from autotune.origin import GROUPS, overrides_from
-from autotune.repeats import SEARCHED, Contender, described, table
 from autotune.settings import TRAINED_ON, Objective, complete_objective, discard, folder_name, home_folder
 from autotune.space import Space, check
-from autotune.trust import check_names
-from autotune.whole import write_whole
+from autotune.trust.masking import kept
+from autotune.trust.targets import check_names
 
 if TYPE_CHECKING:
     from autotune.assembly import Assembly
-    from autotune.registry import FinalRun
+    from autotune.final.registry import FinalRun
 
 _log = logging.getLogger("autotune.train")  # not __name__, which is __main__ where it is run as a command
 
@@ -232,8 +232,8 @@ def train_plan(plan: Plan) -> Result:
 
 def _run(plan: Plan) -> Result:
     """Train and mirror it to MLflow, whose run always ends."""
-    from autotune.recipes import RECIPES
-    from autotune.registry import FinalRun
+    from autotune.final.recipes import RECIPES
+    from autotune.final.registry import FinalRun
 
     hush_libraries()
     recipes = {each.name: each.applied(plan.resolved, plan.epochs) for each in RECIPES if plan.with_recipes}
@@ -333,8 +333,8 @@ def _contenders(
 
 def _train_searched(plan: Plan, run: FinalRun | None) -> dict[str, Any]:
     """The training that is kept, with the config's own seed; returns what summary.json has of it."""
-    from autotune.final import is_tested, train_and_test
-    from autotune.registry import table_preprocess
+    from autotune.final.registry import table_preprocess
+    from autotune.final.training import is_tested, train_and_test
 
     def hear(metrics: Mapping[str, float], epoch: int) -> None:
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()))
@@ -372,7 +372,7 @@ def _train_further(
     plan: Plan, config: Mapping[str, Any], run: FinalRun | None, stage: str, name: str
 ) -> Mapping[str, float]:
     """A training of which only its numbers are kept; returns the metrics of the test part."""
-    from autotune.final import train_and_test
+    from autotune.final.training import train_and_test
 
     title = f"seed {config['seed']} {naming.strategy(config)}"
     if name != SEARCHED:
@@ -410,7 +410,7 @@ def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _log_model(plan: Plan, run: FinalRun, assembly: Assembly) -> str | None:
-    from autotune.registry import servable
+    from autotune.final.registry import servable
 
     served = servable(assembly)
     if served is None:
@@ -448,7 +448,7 @@ def _say_comparison(plan: Plan, result: Result, contenders: Sequence[Contender])
 
 
 def _config_of_run(run_id: str, home: str, uri: str | None) -> str:
-    from autotune.registry import config_of_run
+    from autotune.final.registry import config_of_run
 
     return config_of_run(run_id, home, uri)
 

@@ -32,7 +32,7 @@ from optuna.storages import InMemoryStorage
 
 from autotune.compose import compose, plain, section
 from autotune.construct import construct
-from autotune.ledger import Ledger
+from autotune.kept.ledger import Ledger
 from autotune.logs import hush_libraries
 from autotune.search import check_config
 from autotune.steering import build_pruner, build_sampler

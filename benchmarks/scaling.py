@@ -41,12 +41,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autotune.compose import compose, plain, section
-from autotune.ledger import Ledger
-from autotune.outcome import Outcome
+from autotune.kept.ledger import Ledger
+from autotune.kept.outcome import Outcome
+from autotune.kept.storage import open_storage
 from autotune.search import check_config
 from autotune.space import Space
 from autotune.steering import build_pruner, build_sampler
-from autotune.storage import open_storage
 from autotune.study import Coordinator
 from autotune.tracking.mlflow import MlflowTracker
 from autotune.trial import Desk, End, Epoch, Reason

@@ -2,8 +2,8 @@
 
     python benchmarks/storage.py [--trials 100] [--epochs 27]
 
-Ours is `autotune.ledger.Ledger` on its journal, with all that a search keeps of a trial: parameters, resolved config, a
-value each epoch, four curves, costs, state. Optuna's are its storages under ask, report each epoch and tell.
+Ours is `autotune.kept.ledger.Ledger` on its journal, with all that a search keeps of a trial: parameters, resolved
+config, a value each epoch, four curves, costs, state. Optuna's are its storages under ask, report each epoch and tell.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from optuna.distributions import FloatDistribution
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from autotune.ledger import Ledger
-from autotune.storage import open_storage
+from autotune.kept.ledger import Ledger
+from autotune.kept.storage import open_storage
 from autotune.trial import Reason
 
 CONFIG = {

@@ -112,8 +112,9 @@ def script(code: str, *arguments: str, cwd: Path, **more: str) -> Ended:
 
 
 def files(folder: Path) -> set[str]:
-    """Every file and every empty folder in a folder, by its path there."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or not any(path.iterdir())}
+    """Every file and empty folder in a folder, by its path there, but what SQLite keeps beside an open database."""
+    kept = (path for path in folder.rglob("*") if not path.name.endswith((".db-shm", ".db-wal", ".db-journal")))
+    return {str(path.relative_to(folder)) for path in kept if path.is_file() or not any(path.iterdir())}
 
 
 def summary(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from autotune.trust import Allowed, allowing
+from autotune.trust.targets import Allowed, allowing
 
 from .commands import SMALL, Ended, files, start, wait
 

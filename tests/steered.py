@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.storages import BaseStorage, InMemoryStorage
 
 from autotune.compose import compose, conf_dir, plain, section
-from autotune.ledger import Ledger
+from autotune.kept.ledger import Ledger
 from autotune.search import check_config
 from autotune.steering import build_pruner, build_sampler, first_seed, sampler_by_trial
 from autotune.study import Coordinator

@@ -10,7 +10,7 @@ from optuna.storages import InMemoryStorage
 
 from autotune.confirm import Confirmation, best_configurations
 from autotune.errors import UserError
-from autotune.ledger import Ledger
+from autotune.kept.ledger import Ledger
 from autotune.settings import Budget, Confirm, Objective, Settings
 from autotune.trial import Reason, Record, State, TrialCodeError
 

@@ -11,7 +11,7 @@ from autotune.construct import accepts, construct, target
 from autotune.errors import UserError
 from autotune.models.mlp import MLP
 from autotune.optim.schedules import Exponential
-from autotune.trust import Allowed, allowing
+from autotune.trust.targets import Allowed, allowing
 
 
 class Recorder:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from optuna.storages import InMemoryStorage
 from rich.console import Console
 
-from autotune.ledger import Ledger
+from autotune.kept.ledger import Ledger
 from autotune.live import Picture, Tally, Watched, check_mode, duration, watch
 from autotune.logs import logging_to
 from autotune.settings import Budget, Confirm, Objective, Settings

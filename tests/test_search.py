@@ -16,8 +16,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from autotune.compose import compose, conf_dir
+from autotune.kept.storage import StudyLock
 from autotune.search import check_config
-from autotune.storage import StudyLock
 
 from .commands import Ended, files, plain_yaml, run, script, start, summary, trials, wait
 from .conftest import Searched

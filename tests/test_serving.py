@@ -21,7 +21,7 @@ from mlflow.models import Model
 
 from autotune.assembly import Assembly, assemble
 from autotune.data.fitting import TableEncoding
-from autotune.registry import FinalRun, Predictor, TablePredictor, servable, table_preprocess
+from autotune.final.registry import FinalRun, Predictor, TablePredictor, servable, table_preprocess
 from autotune.serving import TableModel, TablePreprocess
 
 from .commands import environment as clean_environment

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from autotune.storage import StudyLock
+from autotune.kept.storage import StudyLock
 from autotune.studies import FIELDS, Row, rows
 
 from .commands import Ended, files, run, start, wait

@@ -14,12 +14,12 @@ import pytest
 from optuna.trial import TrialState
 
 from autotune.errors import UserError
-from autotune.ledger import Ledger
-from autotune.outcome import Outcome
+from autotune.kept.ledger import Ledger
+from autotune.kept.outcome import Outcome
+from autotune.kept.storage import open_storage
 from autotune.pruners import Pruning
 from autotune.settings import Settings
 from autotune.space import Space
-from autotune.storage import open_storage
 from autotune.study import Coordinator
 from autotune.trial import Reason, State, TrialCodeError
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from autotune.kept.storage import StudyLock
 from autotune.reconcile import reconcile
-from autotune.storage import StudyLock
 
 from .commands import run
 from .conftest import Searched

@@ -151,7 +151,7 @@ def test_a_run_that_is_not_there(cwd: Path) -> None:
     )
     ended = run("train", f"from={'0' * 32}", "home=nowhere", cwd=cwd)
     assert ended.code == 2
-    assert {path for path in files(cwd) if "mlflow.db-" not in path} == before
+    assert files(cwd) == before
 
 
 def test_the_nearest_study_is_named(tmp_path: Path) -> None:
@@ -196,16 +196,16 @@ def test_a_multirun_trains_several_times(cwd: Path) -> None:
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every assembly that is made."""
-    import autotune.final
+    import autotune.final.training
 
     made: list[Any] = []
-    assemble = autotune.final.assemble
+    assemble = autotune.final.training.assemble
 
     def remembered(config: Mapping[str, Any], on: str = "train") -> Any:
         made.append(assemble(config, on))
         return made[-1]
 
-    monkeypatch.setattr(autotune.final, "assemble", remembered)
+    monkeypatch.setattr(autotune.final.training, "assemble", remembered)
     return made
 
 
@@ -460,7 +460,7 @@ def test_a_plan_is_carried_out_without_a_command(tmp_path: Path, monkeypatch: py
 def test_after_a_plan_was_interrupted_an_interrupt_is_heard_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from autotune.final import _Progress
+    from autotune.final.training import _Progress
 
     def interrupt(*_: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -592,7 +592,7 @@ def test_a_metric_that_nothing_logs(cwd: Path) -> None:
         "name one of those\n"
     )
     assert final_run(cwd).info.status == "FAILED"
-    assert {path for path in files(cwd) - before if "artifacts" not in path and "mlflow.db-" not in path} == set()
+    assert {path for path in files(cwd) - before if "artifacts" not in path} == set()
 
 
 @pytest.mark.slow
@@ -631,7 +631,7 @@ def test_the_users_code_that_raises(cwd: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_an_interrupted_training_keeps_what_it_has(
     number: signal.Signals, code: int, cwd: Path, final: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from autotune.registry import FinalRun
+    from autotune.final.registry import FinalRun
 
     log = FinalRun.log
 
@@ -666,7 +666,7 @@ def statuses(cwd: Path) -> dict[str, list[str]]:
 def test_an_interrupt_among_the_seeds_keeps_those_that_are_trained(
     number: signal.Signals, code: int, cwd: Path, final: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from autotune.registry import Measurements
+    from autotune.final.registry import Measurements
 
     log = Measurements.log
     tested: list[Any] = []
@@ -694,9 +694,9 @@ def test_an_interrupt_among_the_seeds_keeps_those_that_are_trained(
 def test_code_that_raises_among_the_seeds_keeps_those_that_are_trained(
     cwd: Path, final: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import autotune.final
+    import autotune.final.training
 
-    train_and_test = autotune.final.train_and_test
+    train_and_test = autotune.final.training.train_and_test
     begun: list[Any] = []
 
     def broken(*arguments: Any) -> Any:
@@ -705,7 +705,7 @@ def test_code_that_raises_among_the_seeds_keeps_those_that_are_trained(
             raise LookupError("the user's own mistake")
         return train_and_test(*arguments)
 
-    monkeypatch.setattr(autotune.final, "train_and_test", broken)
+    monkeypatch.setattr(autotune.final.training, "train_and_test", broken)
     ended = run("train", "from=first", *OTHER, "train.seeds=5", "train.name=final", cwd=cwd)
     assert (ended.code, ended.err.splitlines()[-1]) == (1, "LookupError: the user's own mistake")
     assert {path.name for path in final.iterdir()} == TRAINED_FILES

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report.files import write_best, write_report, write_summary, write_trials, write_trials_table
 
 __all__ = ["Written", "write"]

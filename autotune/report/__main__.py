@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from autotune.compose import run_command, setting
 from autotune.errors import UserError
+from autotune.kept.outcome import Outcome, read, studies, study_folder
 from autotune.logs import hush_libraries
-from autotune.outcome import Outcome, read, studies, study_folder
 from autotune.report.files import write_best, write_comparison, write_report, write_summary, write_trials
 from autotune.report.files import write_trials_table as write_table
 from autotune.settings import home_folder

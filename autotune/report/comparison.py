@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from autotune import naming
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report.ends import best_so_far, measured
 from autotune.report.findings import Findings
 from autotune.report.page import render, subtitle

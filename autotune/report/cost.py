@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report.ends import measured
 from autotune.standing import Estimate
 from autotune.trial import Record

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.settings import Objective
 from autotune.trial import Reason, Record, State
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
+from autotune.kept.whole import write_whole
 from autotune.standing import Estimate, Standing
-from autotune.whole import write_whole
 
 if TYPE_CHECKING:
     from pandas import DataFrame

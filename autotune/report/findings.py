@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report.cost import Cheaper, cheaper
 from autotune.report.ends import End, ends
 from autotune.report.importance import importances

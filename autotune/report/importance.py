@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report.surrogate import Surrogate, role
 
 POINTS = 64

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report.findings import Findings
 from autotune.report.plots import Plot, plots
 from autotune.report.sentences import Section, sections

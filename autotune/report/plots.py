@@ -18,7 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report import importance
 from autotune.report.cost import COSTS, front
 from autotune.report.ends import best_so_far, curve, measured

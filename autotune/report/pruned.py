@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report.ends import measured
 from autotune.standing import CONFIDENCE
 from autotune.trial import Reason, Record

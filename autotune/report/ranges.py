@@ -11,8 +11,8 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
+from autotune.kept.outcome import Outcome
 from autotune.naming import short
-from autotune.outcome import Outcome
 from autotune.report.ends import End
 from autotune.report.surrogate import numbers, part_of
 

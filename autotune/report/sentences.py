@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autotune import naming
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report import cost as costs
 from autotune.report import worth
 from autotune.report.cost import Cheaper

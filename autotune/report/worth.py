@@ -13,7 +13,7 @@ from typing import Any
 
 from optuna.distributions import CategoricalDistribution
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report.ends import End
 from autotune.report.surrogate import Point, Surrogate
 from autotune.standing import Contender, Estimate

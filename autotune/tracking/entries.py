@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from autotune import naming
-from autotune.masking import mask as mask
 from autotune.trial import Record, State
+from autotune.trust.masking import mask as mask
 
 KEY_CHARACTERS = 250
 PARAM_CHARACTERS = 6000

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from autotune.errors import UserError
 from autotune.imports import uncollected
+from autotune.kept.whole import write_whole
 from autotune.tracking.entries import mask
 from autotune.tracking.view import share_view
-from autotune.whole import write_whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from autotune.outcome import Outcome, read
+from autotune.kept.outcome import Outcome, read
 from autotune.reconcile import reconcile
 
 # Trials of some tens of milliseconds, from which something can be learnt, so that the best are confirmed.

@@ -27,10 +27,10 @@ import mlflow, torch
 from mlflow import MlflowClient
 import autotune.executors.auto, autotune.executors.lightning, autotune.executors.population
 import autotune.report.findings, autotune.report.sentences, autotune.tracking.mlflow
-from autotune import whole
+from autotune.kept import whole
 from autotune.reconcile import reconcile
 from autotune.report import files
-from autotune.storage import OwnedJournal
+from autotune.kept.storage import OwnedJournal
 from autotune.tracking import mirror, remote
 from tests.commands import run
 from tests.tracking.conftest import WriterThread

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autotune.storage import StudyLock
+from autotune.kept.storage import StudyLock
 
 from ..commands import run, start, wait
 from .searching import Progress, assert_nothing_is_lost, told, typed, until

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autotune import naming
 from autotune.compose import compose, plain, section
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.settings import Objective, complete_objective
 from autotune.space import Space
 from autotune.trial import Reason, Record, State

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from autotune.ledger import Ledger
-from autotune.outcome import Outcome
-from autotune.storage import open_storage
+from autotune.kept.ledger import Ledger
+from autotune.kept.outcome import Outcome
+from autotune.kept.storage import open_storage
 from autotune.trial import Reason
 
 from ..commands import run

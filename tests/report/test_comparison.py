@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report.comparison import comparison, welch
 
 from . import made

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report.cost import cheaper, front, written
 
 from . import made

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from autotune import report
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report import files
 from autotune.settings import Objective
 from autotune.trial import Reason, Record, State

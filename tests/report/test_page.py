@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report.comparison import comparison
 from autotune.report.findings import Findings
 from autotune.report.page import page

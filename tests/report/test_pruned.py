@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report.pruned import Errs, savings
 from autotune.trial import Reason, State
 

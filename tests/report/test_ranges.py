@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report.ends import ends
 from autotune.report.ranges import GoodRates, edges, good_rates, untried_end
 from autotune.report.surrogate import part_of, placed

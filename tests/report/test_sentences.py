@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report.findings import Findings
 from autotune.report.sentences import Section, answer, difference, listed, markdown, sections
 from autotune.standing import Estimate

@@ -12,7 +12,7 @@ import pytest
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import TPESampler
 
-from autotune.outcome import Outcome
+from autotune.kept.outcome import Outcome
 from autotune.report.ends import ends
 from autotune.report.surrogate import Surrogate
 from autotune.report.worth import Worth, choices, worths

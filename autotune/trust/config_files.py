@@ -23,8 +23,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError
 from omegaconf.grammar_parser import parse
 
-from autotune import yaml_limits
 from autotune.errors import UserError
+from autotune.trust import yaml_limits
 
 REMEDY = "give a file of settings"
 
@@ -39,7 +39,7 @@ _HYDRA = re.compile(r"(?:^|[\s/@.:])hydra(?:$|[\s/@.:])")
 
 def conf_dir() -> Path:
     """Where the shipped config files are: beside the package in a clone, inside it in a wheel."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     shipped = package / "conf"
     return shipped if shipped.is_dir() else package.parent / "conf"
 

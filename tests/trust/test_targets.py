@@ -24,10 +24,10 @@ import autotune
 from autotune.compose import compose, conf_dir
 from autotune.construct import construct, target
 from autotune.errors import UserError
-from autotune.trust import PREFIXES, Allowed, allowing, check_name, covered, typed_with
+from autotune.trust.targets import PREFIXES, Allowed, allowing, check_name, covered, typed_with
 
-from .commands import Ended, files, run
-from .fakes import resolved
+from ..commands import Ended, files, run
+from ..fakes import resolved
 
 TINY = ("trainer.accelerator=cpu", "trainer.max_epochs=1", "budget.trials=1", "tracking=none", "study.name=s")
 EVIL = "import pathlib\npathlib.Path({effect!r}).mkdir()\nclass Net: ...\n"
@@ -97,12 +97,14 @@ HOSTILE: Mapping[str, dict[str, Any]] = {
     "omegaconf": at("model", made_by("omegaconf.OmegaConf.save", config={}, f="EFFECT")),
     "chain through torch.nn": at("model", made_by("torch.nn.modules.module.torch.load", f="EVIL/evil.pt")),
     "chain through torch.optim": at("optimizer", made_by("torch.optim.optimizer.functools.partial", func="os.mkdir")),
-    "chain through autotune": at("model", made_by("autotune.trust.importlib.import_module", name="evil_effects")),
+    "chain through autotune": at(
+        "model", made_by("autotune.trust.targets.importlib.import_module", name="evil_effects")
+    ),
     "chain through what is given": at("model", made_by("autotune.given.importlib.import_module", name="evil_effects")),
     "chain through lightning": at("model", made_by("lightning.pytorch.trainer.trainer.os.mkdir", path="EFFECT")),
     "chain through a class": at("model", made_by("torch.nn.Linear.__init__.__globals__")),
     "a metaclass": at("model", made_by("torch.nn.Linear.__class__", name="x")),
-    "a function of autotune's": at("model", made_by("autotune.storage.OwnedJournal", path="EFFECT")),
+    "a function of autotune's": at("model", made_by("autotune.kept.storage.OwnedJournal", path="EFFECT")),
     "a function of lightning's": at("model", made_by("lightning.pytorch.seed_everything", seed=1)),
     "a command line of lightning's": at("model", made_by("lightning.pytorch.cli.LightningCLI")),
     "data to be downloaded": at("data", made_by("lightning.pytorch.demos.mnist_datamodule.MNISTDataModule")),
@@ -367,12 +369,12 @@ def test_what_writes_is_made_where_it_is_allowed_whole() -> None:
 
 def test_a_prefix_is_for_what_is_defined_under_it() -> None:
     told = (
-        r"^model._target_: tests.test_trust.yaml is only imported there, and defined elsewhere; "
-        r"type allow_targets=\[tests.test_trust.yaml.YAMLObject\] behind the command if you trust it$"
+        r"^model._target_: tests.trust.test_targets.yaml is only imported there, and defined elsewhere; "
+        r"type allow_targets=\[tests.trust.test_targets.yaml.YAMLObject\] behind the command if you trust it$"
     )
     with pytest.raises(UserError, match=told):
-        target("model", made_by("tests.test_trust.yaml.YAMLObject"))
-    assert target("model", made_by("tests.test_trust.Effect")) is Effect
+        target("model", made_by("tests.trust.test_targets.yaml.YAMLObject"))
+    assert target("model", made_by("tests.trust.test_targets.Effect")) is Effect
 
 
 # Who allows.
@@ -409,16 +411,17 @@ def test_what_is_allowed_goes_with_the_config_it_was_typed_for() -> None:
 
 
 def test_a_program_allows_what_it_gives(tmp_path: Path) -> None:
-    (tmp_path / "best.yaml").write_text(yaml.safe_dump({**resolved(model=made_by("tests.test_trust.Own")), "task": {}}))
+    best = {**resolved(model=made_by("tests.trust.test_targets.Own")), "task": {}}
+    (tmp_path / "best.yaml").write_text(yaml.safe_dump(best))
     with pytest.raises(
-        UserError, match=r"tests.test_trust.Own is not allowed to be made; type allow_targets=\[tests\]"
+        UserError, match=r"tests.trust.test_targets.Own is not allowed to be made; type allow_targets=\[tests\]"
     ):
         autotune.run_train(tmp_path / "best.yaml", [f"home={tmp_path}"])
     with allowing(Allowed()):
         from autotune.given import model_section
 
         assert isinstance(construct("model", model_section(Own)), Own)
-        assert isinstance(construct("model", {"_target_": "tests.test_trust.Own"}), Own)
+        assert isinstance(construct("model", {"_target_": "tests.trust.test_targets.Own"}), Own)
 
 
 class Own(torch.nn.Module):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from autotune.outcome import read
-from autotune.storage import StudyLock
+from autotune.kept.outcome import read
+from autotune.kept.storage import StudyLock
 
-from .commands import Ended, files, plain_yaml, run, summary
-from .test_search import UNTRACKED, kept
+from ..commands import Ended, files, plain_yaml, run, summary
+from ..test_search import UNTRACKED, kept
 
 STORAGES = ("storage=journal", "storage=sqlite")
 ANEW = "study.resume=fresh to begin anew, or study.name=... for another study"

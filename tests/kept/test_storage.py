@@ -15,7 +15,7 @@ from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState, create_trial
 
 from autotune.errors import UserError
-from autotune.storage import OwnedJournal, StudyLock, open_storage
+from autotune.kept.storage import OwnedJournal, StudyLock, open_storage
 
 
 class TestOwnedJournalContract(StorageTestCase):

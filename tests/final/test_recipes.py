@@ -10,9 +10,9 @@ import torch
 from autotune.assembly import assemble, refusal
 from autotune.compose import compose
 from autotune.data.batches import ArrayData
+from autotune.final.recipes import RECIPES, Recipe
 from autotune.learner import Learner
 from autotune.optim.schedules import Constant, Cosine
-from autotune.recipes import RECIPES, Recipe
 from autotune.train import Plan
 
 BY_NAME = {recipe.name: recipe for recipe in RECIPES}

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotune import fingerprint
 from autotune.errors import UserError
-from autotune.fingerprint import Fingerprint, as_grammar, check_unchanged, content
+from autotune.kept import fingerprint
+from autotune.kept.fingerprint import Fingerprint, as_grammar, check_unchanged, content
 from autotune.space import Space, parse
 
 CONFIG: dict[str, Any] = {

@@ -11,13 +11,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from autotune.errors import UserError
-from autotune.ledger import Ledger
-from autotune.outcome import Outcome, read, studies, study_folder
+from autotune.kept.ledger import Ledger
+from autotune.kept.outcome import Outcome, read, studies, study_folder
+from autotune.kept.storage import open_storage
 from autotune.settings import Objective
-from autotune.storage import open_storage
 from autotune.trial import Reason, Record
 
-from .fakes import resolved
+from ..fakes import resolved
 
 UP = Objective("val/accuracy", "maximize", 0.0, 1e4)
 CONFIG: dict[str, Any] = {

@@ -9,8 +9,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from autotune.assembly import build_data
-from autotune.config_files import conf_dir
 from autotune.data.batches import ArrayData
+from autotune.trust.config_files import conf_dir
 
 # The batch size of a recipe where the config's own is the whole training part.
 BATCH_SIZE = 32

@@ -16,15 +16,15 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from optuna.trial import FrozenTrial
 
-from autotune import yaml_limits
 from autotune.chance import Verdict, judge
-from autotune.config_files import check_resolvers, resolvers
 from autotune.errors import UserError, nearest
-from autotune.ledger import LedgerView
+from autotune.kept.ledger import LedgerView
+from autotune.kept.storage import read_storage
 from autotune.settings import Objective
 from autotune.standing import Standing, standing
-from autotune.storage import read_storage
 from autotune.trial import Chance, Record, State
+from autotune.trust import yaml_limits
+from autotune.trust.config_files import check_resolvers, resolvers
 
 # Has the address of a database that config.yaml does not keep, since it has a password.
 URL = "AUTOTUNE_STORAGE_URL"

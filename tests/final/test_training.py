@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule
 from autotune.compose import compose
 from autotune.data import batches
 from autotune.errors import UserError
-from autotune.final import Trained, is_tested, train_and_test
+from autotune.final.training import Trained, is_tested, train_and_test
 from autotune.settings import Objective
 from autotune.train import Plan
 

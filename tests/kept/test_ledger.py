@@ -16,8 +16,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from autotune.errors import UserError
-from autotune.ledger import Ledger
-from autotune.storage import open_storage
+from autotune.kept.ledger import Ledger
+from autotune.kept.storage import open_storage
 from autotune.trial import Reason, State
 
 PARAMS = {"optimizer": "adam", "optimizer.adam.lr": 0.01}

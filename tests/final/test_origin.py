@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 
 from autotune.compose import compose
 from autotune.errors import UserError
-from autotune.origin import GROUPS, overrides_from, resolved
+from autotune.final.origin import GROUPS, overrides_from, resolved
 
 CONFIG: Mapping[str, Any] = {
     **{group: {"name": f"my {group}"} for group in GROUPS},

@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 from hydra.core.config_store import ConfigStore
 
-from autotune import yaml_limits
 from autotune.errors import UserError, nearest
 from autotune.space import SETTINGS
-from autotune.trust import OPTION as ALLOWS
+from autotune.trust import yaml_limits
+from autotune.trust.targets import OPTION as ALLOWS
 
 GROUPS = ("data", "model", "optimizer", "schedule", "trainer", "task", "objective")
 OPTION = "from"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from autotune.earlier import draws, parameters_of
+from autotune.kept.earlier import draws, parameters_of
 from autotune.space import Space
 
 SGD: dict[str, Any] = {"name": "sgd", "_target_": "torch.optim.SGD", "lr": "tag(log,interval(1e-3,1))"}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from autotune.repeats import SEARCHED, Contender, Repeats, described, table
+from autotune.final.repeats import SEARCHED, Contender, Repeats, described, table
 
 NUMBERS = st.floats(-1e3, 1e3).map(lambda value: round(value, 6))
 

@@ -18,8 +18,8 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from autotune.errors import UserError
-from autotune.masking import masked
 from autotune.space import Space
+from autotune.trust.masking import masked
 
 # They say where and how fast a trial is trained, not what it is.
 NOT_OF_A_TRIAL = ("trainer.accelerator", "trainer.devices", "data.workers", "data.in_memory_limit")

@@ -17,21 +17,22 @@ import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
-from autotune import serving, yaml_limits
+from autotune import serving
 from autotune.assembly import Assembly
 from autotune.data.batches import ArrayData
 from autotune.data.fitting import TableEncoding
 from autotune.data.preprocess import Standardize
 from autotune.data.source import EXAMPLES
 from autotune.errors import UserError, first_line
+from autotune.final.origin import parsed
 from autotune.learner import Learner
 from autotune.logs import hush_libraries
-from autotune.origin import parsed
 from autotune.serving import TablePreprocess
 from autotune.task import Task
 from autotune.tracking import entries
 from autotune.tracking.store import Store
 from autotune.trial import Reason, State
+from autotune.trust import yaml_limits
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -22,8 +22,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autotune import naming
 from autotune.errors import UserError
+from autotune.kept.storage import OwnedJournal
 from autotune.pruners import WOULD_STOP
-from autotune.storage import OwnedJournal
 from autotune.trial import Reason, Record, State
 
 _CONFIRMATION = "confirmation:"
@@ -69,12 +69,12 @@ class LedgerView:
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """What only a run of the search knows, as the last one left it; see `autotune.outcome.Outcome`."""
+        """What only a run of the search knows, as the last one left it; see `autotune.kept.outcome.Outcome`."""
         return dict(self._attributes().get("notes", {}))
 
     @property
     def fingerprint(self) -> Mapping[str, Any] | None:
-        """What the study's values depend on (`autotune.fingerprint.Fingerprint.kept`); None where it was not kept."""
+        """What the study's values depend on (`kept.fingerprint.Fingerprint.kept`); None where it was not kept."""
         return self._attributes().get("fingerprint")
 
     def _attributes(self) -> Mapping[str, Any]:

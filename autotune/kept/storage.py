@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend
 
 from autotune.errors import UserError, first_line
-from autotune.masking import mask
+from autotune.trust.masking import mask
 
 
 class OwnedJournal(BaseJournalBackend):

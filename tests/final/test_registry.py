@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from autotune.assembly import Assembly, assemble
 from autotune.compose import compose
 from autotune.errors import UserError
-from autotune.registry import FinalRun, config_of_run, servable
+from autotune.final.registry import FinalRun, config_of_run, servable
 from autotune.train import Plan
 
-from .commands import plain_yaml
-from .conftest import Searched
-from .tracking.stories import Runs
+from ..commands import plain_yaml
+from ..conftest import Searched
+from ..tracking.stories import Runs
 
 CONFIG: dict[str, Any] = {"optimizer": {"name": "adam", "lr": 0.01}, "model": {"hidden": [64, 32]}, "seed": 7}
 
@@ -244,7 +244,7 @@ def test_a_model_that_cannot_be_exported_is_pickled_and_said_to_be(
     with caplog.at_level(logging.WARNING, "autotune"):
         uri = run.log_model(model, example, "branching")
     run.end({}, [], "FINISHED")
-    (said,) = (record.getMessage() for record in caplog.records if record.name == "autotune.registry")
+    (said,) = (record.getMessage() for record in caplog.records if record.name == "autotune.final.registry")
     assert said.startswith("the model cannot be exported (")
     assert said.endswith("); it is pickled: load it where you trust it")
     assert uri == "models:/branching/1"

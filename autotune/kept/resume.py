@@ -15,12 +15,12 @@ from optuna.trial import FrozenTrial
 
 from autotune.compose import section
 from autotune.errors import UserError
-from autotune.fingerprint import Fingerprint, as_grammar, check_unchanged
-from autotune.ledger import LedgerView
+from autotune.kept.fingerprint import Fingerprint, as_grammar, check_unchanged
+from autotune.kept.ledger import LedgerView
+from autotune.kept.storage import StudyLock, open_storage, read_storage
+from autotune.kept.whole import write_whole
 from autotune.settings import Settings
 from autotune.space import Space
-from autotune.storage import StudyLock, open_storage, read_storage
-from autotune.whole import write_whole
 
 JOURNAL = "study.journal"
 
