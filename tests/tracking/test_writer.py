@@ -27,8 +27,15 @@ COMPOSED = {"study": {"name": "s"}}
 
 
 def writers(of: int | None = None) -> list[psutil.Process]:
-    """The writers that a process, by default this one, has started and not yet taken leave of."""
-    return [child for child in psutil.Process(of).children() if child.pid != os.getpid()]
+    """The writers that a process, by default this one, has started and that are alive."""
+    return [child for child in psutil.Process(of).children() if writer.__name__ in _command(child)]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
 
 
 @pytest.fixture
