@@ -107,6 +107,9 @@ def run_search(config: Config = (), *, model: Callable[..., nn.Module] | None = 
         TrialCodeError: The user's code raised while a trial was trained; its `__cause__` is what it raised.
     """
     composed = _composed("search", config, model, data)
+    if composed.get("dry_run") in (True,):
+        remedy = "leave it out, or type it: python -m autotune.search dry_run=true"
+        raise UserError("dry_run", "true searches nothing, and there is no study to return", remedy)
     with targets.allowing(targets.typed_with(composed)):
         ran = search.run(composed)
     return SearchResult(ran.outcome, ran.folder, ran.exit_code > 1)

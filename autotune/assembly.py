@@ -106,6 +106,7 @@ def build_data(config: Mapping[str, Any], on: str = "train") -> LightningDataMod
     batch_size = config["data"].get("batch_size")
     made = construct("data", section, **({} if batch_size is None else {"batch_size": batch_size}))
     if isinstance(made, Source):
+        _check_single(made)
         return ArrayData(made, "full" if batch_size is None else batch_size, config["seed"], on)
     if isinstance(made, LightningDataModule):
         if on != "train":
@@ -117,6 +118,17 @@ def build_data(config: Mapping[str, Any], on: str = "train") -> LightningDataMod
         return made
     kinds = "autotune.data.source.Source or a LightningDataModule"
     raise UserError("data._target_", f"{config['data']['_target_']} makes no data", f"name an {kinds}")
+
+
+def _check_single(source: Source) -> None:
+    """Refuse lists and sections for single values: sources are told apart by their settings, by equality."""
+    try:
+        hash(source)
+    except TypeError:
+        for name, value in vars(source).items():
+            if isinstance(value, list | dict):
+                raise UserError(f"data.{name}", f"{value} is not right here", "give a single value") from None
+        raise
 
 
 def build_model(config: Mapping[str, Any], data: LightningDataModule) -> nn.Module:

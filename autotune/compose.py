@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
-import threading
 import traceback
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -36,52 +34,22 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
-from autotune.errors import UserError, nearest
-from autotune.settings import folder_name
-from autotune.space import SETTINGS
+from autotune.disk import disk_errors_said
+from autotune.errors import UserError, first_line, nearest
+from autotune.interrupts import exit_code as exit_code_of
+from autotune.interrupts import undone_first
+from autotune.settings import check_folder, folder_name
+from autotune.space import EXAMPLE, SETTINGS
 from autotune.trust import targets
 from autotune.trust.config_files import check_resolvers, conf_dir
 from autotune.trust.masking import mask
 
 Prepare = Callable[[list[str]], list[str]]
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-
-
-@contextmanager
-def handling_signals(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Within it, Ctrl-C and SIGTERM are handled so; afterwards as before. Only the main thread hears them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handler(number: int, _: FrameType | None) -> None:
-        handle(signal.Signals(number))
-
-    previous = {number: signal.signal(number, handler) for number in EXIT_CODES}
-    try:
-        yield
-    finally:
-        for number, earlier in previous.items():
-            signal.signal(number, earlier)
-
-
-def as_program(main: Callable[[], None]) -> None:
-    """Run a command as what this process is for: one that was interrupted is no more disturbed in its ending."""
-    code: Any = EXIT_CODES[signal.SIGINT]
-    try:
-        main()
-    except KeyboardInterrupt:
-        pass
-    except SystemExit as end:
-        code = end.code
-    if code in EXIT_CODES.values():
-        for number in EXIT_CODES:
-            signal.signal(number, signal.SIG_IGN)
-        # An interrupt on its way out of an exec() of a text (as class makers have) leaves a mark, by which Python would
-        # end by SIGINT and not by this code, though it was caught; the next such exec() takes the mark away.
-        exec("")
-    raise SystemExit(code)
+LONGEST = 50_000  # characters of an override
+DEEPEST = 30  # lists, sections and calls inside one another
+DIGITS = 1000  # of a number
+KEY = 100  # characters of a key, where it is no key
 
 
 class _ConfSearchPath(SearchPathPlugin):
@@ -122,6 +90,7 @@ def compose(
     Raises:
         UserError: Whatever is wrong with the overrides or the files.
     """
+    _check_size(overrides)
     _put_in_front(config_dir, overrides)
     again = partial(compose, config_name, config_dir=config_dir, prepare=prepare)
     with _hydra_errors(config_name, list(overrides), again), hydra.initialize(config_path=None, version_base="1.3"):
@@ -162,7 +131,8 @@ def run_command(
     Raises:
         SystemExit: Always. Code 2 after a `UserError`, 130 after a Ctrl-C that the task did not see to.
     """
-    arguments = get_args_parser().parse_args()
+    with _one_line():
+        arguments = _arguments()
     name = arguments.config_name or config_name
     front = arguments.config_dir or arguments.config_path
     exit_code = 0
@@ -174,33 +144,88 @@ def run_command(
             _check_trusted(config, allowed)
             exit_code = max(exit_code, task(config))
 
-    allowed = targets.Allowed()
+    allowed, home, folder = targets.Allowed(), Path(), None
+    pinned: list[str] = []
     with _one_line():
         asks_for_hydra = arguments.hydra_help or arguments.shell_completion
         if not asks_for_hydra:
             typed = list(arguments.overrides)
+            _check_size(typed)
             again = partial(compose, name, config_dir=front, prepare=prepare)
             with _hydra_errors(name, typed, again):
                 first = _first_job(typed) if arguments.multirun else typed
+                _check_names(typed)
             config = again(first)
             with _hydra_errors(name, typed, again):
                 allowed = targets.Allowed.typed(typed)
             if not (arguments.help or arguments.cfg or arguments.info):
                 with targets.allowing(allowed):
                     check(config)
+                home = Path(str(setting(config, "home") or ""))
+                folder = None if arguments.multirun else Path(setting(config.hydra, "run")["dir"])
+                _check_hydras_folder(config, arguments.multirun)
+                pinned = [] if arguments.multirun else _pinned(config)
             with _hydra_errors(name, typed, again), hydra.initialize(config_path=None, version_base="1.3"):
                 loader = GlobalHydra.instance().config_loader()
                 ready = prepare(typed)
                 ready = _leave_intervals(ready) if arguments.multirun else _leave_sweeps(ready, loader)
             flags = [argument for argument in sys.argv[1:] if argument not in typed]
-            sys.argv[1:] = [*flags, *ready]
-    with _one_line():
+            sys.argv[1:] = [*flags, *ready, *pinned]
+    with _one_line(), disk_errors_said(home), undone_first(partial(_remove_empty, folder)):
         try:
+            if folder is not None:  # Hydra makes it too, and would tell by a traceback where it cannot
+                folder.mkdir(parents=True, exist_ok=True)
             hydra.main(config_path=None, config_name=name, version_base="1.3")(job)()
         except InterpolationResolutionError as error:
             said = str(error).splitlines()[0]
             raise UserError(str(error.full_key), said, "point the interpolation at what it can take") from error
     raise SystemExit(exit_code)
+
+
+def _arguments() -> Namespace:
+    """What is typed, flags and overrides in any order."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError("command line", message, "see --help")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    return parser.parse_intermixed_args()
+
+
+def _check_names(overrides: Sequence[str]) -> None:
+    """Refuse names of the later searches of a multirun too, before the first begins. Raises UserError."""
+    for override in _parse(overrides):
+        is_listed = override.is_sweep_override() and not isinstance(override.value(), IntervalSweep)
+        if is_listed and override.key_or_group in ("study.name", "train.name"):
+            for name in override.sweep_string_iterator():
+                folder_name(override.key_or_group, name.strip("'\""))
+
+
+def _pinned(config: DictConfig) -> list[str]:
+    """Overrides that keep a name that the clock is part of: Hydra composes again, perhaps a second later."""
+    return [
+        f"{key}.name={setting(config, key)['name']}"
+        for key in ("study", "train")
+        if key in config and "${" in str(OmegaConf.to_container(config[key])["name"])  # type: ignore[index,call-overload]
+    ]
+
+
+def _check_hydras_folder(config: DictConfig, is_multirun: bool) -> None:
+    """Refuse a folder that Hydra could not make, which it would tell by a traceback. Raises UserError."""
+    key = "sweep" if is_multirun else "run"
+    folder = str(setting(config.hydra, key)["dir"])
+    with suppress(OSError):
+        if Path(folder).is_dir():
+            return
+    check_folder(f"hydra.{key}.dir", folder)
+
+
+def _remove_empty(folder: Path | None) -> None:
+    """Remove a folder and those above it that nothing is in."""
+    if folder is not None:
+        for each in (folder, *folder.parents):
+            each.rmdir()  # raises at the first that holds something
 
 
 def _mask_multirun() -> None:
@@ -216,13 +241,28 @@ def _one_line() -> Iterator[None]:
     """End the process with one line and code 2 on a `UserError`, unless all is to be shown; with 130 on Ctrl-C."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise SystemExit(EXIT_CODES[signal.SIGINT]) from None
+    except KeyboardInterrupt as interrupt:
+        raise SystemExit(exit_code_of(interrupt)) from None
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             print(mask(traceback.format_exc()), end="", file=sys.stderr)
         print(f"error: {mask(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _check_size(overrides: Sequence[str]) -> None:
+    """Refuse what would take Hydra long to read. Raises UserError."""
+    for override in overrides:
+        key = override.partition("=")[0][:KEY] or "command line"
+        if len(override) > LONGEST:
+            raise UserError(key, f"has {len(override)} characters", f"an override has at most {LONGEST}")
+        if re.search(rf"\d{{{DIGITS}}}", override):
+            raise UserError(key, f"has a number of more than {DIGITS} digits", "give a smaller one")
+        depth = 0
+        for sign in override:
+            depth += (sign in "([{") - (sign in ")]}")
+            if depth > DEEPEST:
+                raise UserError(key, f"is nested more than {DEEPEST} levels deep", "write fewer levels")
 
 
 def _put_in_front(config_dir: str | None, overrides: Sequence[str]) -> None:
@@ -294,7 +334,7 @@ def _check_option(override: Override, loader: ConfigLoader) -> None:
     if not group:
         raise UserError("command line", f"{override.input_line} is not understood", "write key=value")
     known = loader.get_group_options(group)
-    if known and not override.is_delete() and not isinstance(override.value(), str | list | dict):
+    if known and not override.is_delete() and not isinstance(override.value(), str | list):
         value = override.get_value_string()
         raise UserError(group, f"no option {value}", nearest(value, known))
 
@@ -315,6 +355,8 @@ def _swept_options(override: Override, loader: ConfigLoader) -> list[str]:
         options = [element.text if isinstance(element, QuotedString) else str(element) for element in sweep.list]
     else:
         raise UserError(group, f"{override.get_value_string()} is a range", f"choose among {', '.join(known)}")
+    if not options:
+        raise UserError(group, f"{override.get_value_string()} matches no option", f"known are {', '.join(known)}")
     for option in options:
         if option not in known:
             raise UserError(group, f"no option {option}", nearest(option, known))
@@ -364,11 +406,22 @@ def _hydra_errors(config_name: str, overrides: list[str], again: Callable[[list[
         if function is not None:
             problem = f"{error.override.partition('=')[2]} calls {function[1]}, which is no search function"
             raise UserError(key, problem, nearest(function[1], function[2].split(","))) from error
+        evaluated = re.match(r"\w+ while evaluating '(.*)': (.*)", said)
+        if evaluated is not None:
+            raise UserError(key, f"{evaluated[1]} is no value ({evaluated[2]})", EXAMPLE) from error
+        if "LexerNoViableAlt" in said:
+            raise UserError(
+                key, f"{error.override} has a character that means nothing there", f"quote the value: {key}=\"'...'\""
+            ) from error
         raise UserError(
             key or "command line", f"{error.override} is not understood ({said})", "write key=value"
         ) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise _composition_error(error, overrides, again) from error
+    except RecursionError as error:
+        raise UserError("config", "is nested too deeply", "write fewer levels") from error
+    except ValueError as error:  # of a number with more digits than Python reads
+        raise UserError("command line", f"is not understood ({first_line(error)})", "write key=value") from error
 
 
 def _missing_option(error: MissingConfigException, config_name: str) -> UserError:
@@ -386,6 +439,16 @@ def _composition_error(error: Exception, overrides: list[str], again: Callable[[
     already = re.search(r"An item is already at '([^']+)'", message)
     if already is not None:
         return UserError(already[1], "is there already", f"leave out the +: {already[1]}=...")
+    if message.startswith("Error merging override"):
+        key, _, value = message.partition("override ")[2].partition("=")
+        key = key.lstrip("+")
+        said = (cause or message).splitlines()[0]
+        remedy = f"give single values: {key}.<name>=..."
+        if "type annotation" in cause:  # of a sweep within a list or a mapping
+            said, remedy = "a search value inside it", f"quote that: {key}=['interval(0,1)',...]"
+        elif "${" in value:
+            remedy = "write ${key}"
+        return UserError(key, f"{value} does not fit there ({said})", remedy)
     unknown = re.search(r"Could not (?:override|append|delete|find) '?([^\s']+?)'?\.?(?:\s|$)", message)
     if unknown is not None:
         return _unknown_key(unknown[1], message, cause, overrides, again)

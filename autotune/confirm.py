@@ -8,9 +8,11 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from autotune import naming
+from autotune.kept.checkpoints import Checkpoints
 from autotune.kept.ledger import Ledger
 from autotune.settings import Settings
 from autotune.standing import Standing, standing
@@ -54,6 +56,7 @@ class Confirmation:
         self._objective = settings.objective
         self._confirm = settings.confirm
         self._ledger = ledger
+        self._checkpoints = Checkpoints(settings.folder)
         self._tracker = tracker
         self._records = records
         self._kept = {_identity(each): each for each in ledger.confirmations()}
@@ -86,9 +89,11 @@ class Confirmation:
             _log.info("%d cannot be told apart: %d further seeds", len(tied), len(further))
             self._train(executor, tied, further)
             count += len(further)
+        if not self.interrupted:
+            self._checkpoints.sweep_confirmations()
 
     def interrupt(self, why: str) -> None:
-        """Begin nothing more; what trains is not kept, and trained anew when the study goes on."""
+        """Begin nothing more; what trains is interrupted, and taken up again when the study goes on."""
         _log.debug("confirmation %s", why)
         self.interrupted = True
 
@@ -102,7 +107,13 @@ class Confirmation:
         number = next(self._numbers)
         self._running[number] = _Running(record)
         self._tracker.trial_started(record)
-        return Trial(number, record.config)
+        return Trial(number, record.config, self._checkpoint(record))
+
+    def resumed(self, number: int, epochs: Sequence[Epoch]) -> None:
+        """Take in what an earlier run measured of it."""
+        for epoch in epochs:
+            add_epoch(self._running[number].curves, epoch)
+        self._tracker.trial_advanced(self._story(number))
 
     def judge(self, epoch: Epoch) -> Reason | None:
         """Write an epoch down; only one that diverged is stopped."""
@@ -110,8 +121,7 @@ class Confirmation:
         if self._objective.metric not in epoch.metrics:
             raise self._objective.not_among(epoch.metrics)
         add_epoch(running.curves, epoch)
-        curves = {name: tuple(values) for name, values in running.curves.items()}
-        self._tracker.trial_advanced(replace(running.record, curves=curves))
+        self._tracker.trial_advanced(self._story(epoch.number))
         if self._objective.diverged(epoch.metrics):
             return Reason.DIVERGED
         return Reason.INTERRUPTED if self.interrupted else None
@@ -133,6 +143,8 @@ class Confirmation:
             self._ledger.confirm(record)
             self._kept[_identity(record)] = record
             _log.info("%s", record.line)
+        if end.reason != Reason.INTERRUPTED:
+            self._checkpoints.drop(self._checkpoint(record))
         self._tracker.trial_ended(record)
         if end.reason == Reason.ERROR:
             raise TrialCodeError(record) from end.error
@@ -145,6 +157,14 @@ class Confirmation:
         self._pile = [each for each in again if _identity(each) not in self._kept]
         if self._pile:
             executor.run(self)
+
+    def _checkpoint(self, record: Record) -> Path:
+        return self._checkpoints.of_confirmation(*_identity(record))
+
+    def _story(self, number: int) -> Record:
+        """What is trained, with the curves it has so far."""
+        running = self._running[number]
+        return replace(running.record, curves={name: tuple(values) for name, values in running.curves.items()})
 
     def _standing(self) -> Standing | None:
         return standing(self._records, list(self._kept.values()), self._objective)

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# Whatever a terminal would not show as a character: controls, and halves of what is no UTF-8.
+_ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+_LONG = re.compile(r"\S{300,}")  # a word that long is nobody's name
 
 
 class UserError(Exception):
@@ -21,7 +27,19 @@ class UserError(Exception):
         self.key = key
         self.problem = problem
         self.remedy = remedy
-        super().__init__(" ".join(f"{key}: {problem}; {remedy}".split()))
+        said = " ".join(f"{key}: {problem}; {remedy}".split())
+        super().__init__(_LONG.sub(_shorten, _ESCAPED.sub(_escape, said)))
+
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, str, str]]:
+        return type(self), (self.key, self.problem, self.remedy)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def _shorten(found: re.Match[str]) -> str:
+    return f"{found[0][:60]}...{found[0][-20:]}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

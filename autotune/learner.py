@@ -62,6 +62,7 @@ class Learner(LightningModule):
         self.updates_per_epoch = updates_per_epoch
         self.epochs = epochs
         self.update = update or Update()
+        self._kept_rate: dict[str, Any] | None = None
         self._averaged = None
         if self.update.average is not None:
             average = get_ema_multi_avg_fn(self.update.average)  # type: ignore[no-untyped-call]
@@ -81,7 +82,17 @@ class Learner(LightningModule):
         """The optimizer, its learning rate under the schedule."""
         optimizer = self.make_optimizer(self.network.parameters())
         self._rate = LearningRate(optimizer, self.schedule, self.updates_per_epoch, self.epochs)
+        if self._kept_rate is not None:
+            self._rate.load_state_dict(self._kept_rate)
         return optimizer
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Have the schedule kept too."""
+        checkpoint["rate"] = self._rate.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Find the schedule for the optimizer, which is made later."""
+        self._kept_rate = checkpoint["rate"]
 
     def training_step(self, batches: Iterator[Batch], index: int) -> None:
         """Train one epoch.

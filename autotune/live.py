@@ -22,7 +22,7 @@ from autotune.errors import UserError
 from autotune.kept.ledger import LedgerView
 from autotune.logs import off_the_terminal
 from autotune.settings import Settings
-from autotune.tracking import Tracker
+from autotune.tracking import Study, Tracker
 from autotune.trial import Reason, Record, State
 
 MODES = ("auto", True, False)
@@ -371,7 +371,7 @@ class Watched:
         """The tracker's."""
         return self._tracker.ui_command
 
-    def search_started(self, study: str, settings: Mapping[str, Any], description: str, resumed: bool) -> None:
+    def search_started(self, study: Study, settings: Mapping[str, Any], description: str, resumed: bool) -> None:
         """Tell the tracker."""
         self._tracker.search_started(study, settings, description, resumed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -26,6 +26,38 @@ class _Terminal(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
+class _File(logging.FileHandler):
+    """Writes to a file, opened when there is something to write; what cannot be written is left out, and that said.
+
+    Args:
+        path: The file.
+        say: Told once what is wrong.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        super().__init__(path, delay=True)
+        self._say = say
+        self._has_said = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # of the opening, which the standard library's leaves to who logs
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._has_said:
+            self._has_said = True
+            self._say(f"{self.baseFilename} cannot be written ({error.strerror}): it lacks lines")
+
+    def close(self) -> None:
+        with suppress(OSError):  # what it still keeps back; was said
+            super().close()
+
+
 class _Masked(logging.Formatter):
     """Leaves the secrets out of addresses, whoever says them."""
 
@@ -40,9 +72,13 @@ def logging_to(path: Path | None) -> Iterator[None]:
     Args:
         path: The file; None keeps none, and warnings are dropped.
     """
-    file = logging.NullHandler() if path is None else logging.FileHandler(path, delay=True)
-    file.setFormatter(_Masked("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     terminal = _Terminal(sys.stdout)
+
+    def say(what: str) -> None:
+        terminal.handle(logging.LogRecord("autotune.logs", logging.WARNING, __file__, 0, what, None, None))
+
+    file = logging.NullHandler() if path is None else _File(path, say)
+    file.setFormatter(_Masked("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     terminal.setFormatter(_Masked("%(message)s"))
     terminal.setLevel(logging.INFO)
     root, ours = logging.getLogger(), logging.getLogger("autotune")

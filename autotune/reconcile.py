@@ -20,6 +20,7 @@ from autotune.report.files import summary
 from autotune.tracking import entries
 from autotune.tracking.entries import Identity
 from autotune.tracking.mirror import config_text, local_folder
+from autotune.tracking.runs import children_of, runs_of
 from autotune.tracking.store import Store
 from autotune.trial import Record, State
 
@@ -125,27 +126,31 @@ def difference(outcome: Outcome, store: Store, experiment: str) -> Difference:
         found.children = {Identity.of(record): ["has no run"] for record in told}
         return found
     client, experiment_id = store.connect(experiment)
-    runs = list(_runs(client, experiment_id, outcome.name))
+    assert outcome.study is not None
+    named = entries.study_tags(outcome.study)
+    runs = [run for run in runs_of(client, experiment_id, outcome.study) if run.data.tags.get("kind") != "train"]
     parents = [run for run in runs if run.data.tags.get("kind") == entries.SEARCH]
-    running = [run for run in runs if run.info.status == "RUNNING"]
     parent = parents[0] if parents else None
+    ours = [] if parent is None else list(children_of(client, experiment_id, parent.info.run_id))
+    known = {run.info.run_id for run in ours}
+    running = [run for run in runs if run.info.status == "RUNNING" and run.info.run_id not in known]
     if parent is None:
         found.parent.append("the search has no run")
     elif not _has_artifact(client, parent, "config.yaml"):
         found.parent.append("the search's run has no config.yaml")
-    ours = [run for run in runs if parent and run.data.tags.get(entries.PARENT) == parent.info.run_id]
+    if parent is not None:
+        found.parent += [f"the search's run {word}" for word in _differing(parent, named)]
     children: dict[Identity, list[Run]] = {}
     for run in ours:
         identity = Identity.tagged(run.data.tags)
         if identity is not None:
             children.setdefault(identity, []).append(run)
     for run in running:
-        if run not in ours:
-            what = "the search's run" if run is parent else f"the run {run.info.run_name} of an earlier search"
-            found.parent.append(f"{what} is RUNNING, and no search holds the study")
+        what = "the search's run" if run is parent else f"the run {run.info.run_name} of an earlier search"
+        found.parent.append(f"{what} is RUNNING, and no search holds the study")
     for record in told:
         there = children.pop(Identity.of(record), [])
-        if words := list(_child(client, record, there)):
+        if words := list(_child(client, record, there, named)):
             found.children[Identity.of(record)] = words
     for identity, there in children.items():
         if identity.stage == entries.SEARCH or any(run.info.status not in _UNKEPT for run in there):
@@ -153,24 +158,13 @@ def difference(outcome: Outcome, store: Store, experiment: str) -> Difference:
     return found
 
 
-def _runs(client: MlflowClient, experiment_id: str, study: str) -> Iterator[Run]:
-    """A study's runs, the latest first."""
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id],
-            f"tags.study = '{study}'",
-            max_results=1000,
-            order_by=["attributes.start_time DESC"],
-            page_token=token,
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
+def _differing(run: Run, tags: Mapping[str, str]) -> Iterator[str]:
+    for key, value in tags.items():
+        if run.data.tags.get(key, "") != value:
+            yield f"has the {key} {run.data.tags.get(key)} in MLflow, and {value} in the study"
 
 
-def _child(client: MlflowClient, record: Record, runs: list[Run]) -> Iterator[str]:
+def _child(client: MlflowClient, record: Record, runs: list[Run], named: Mapping[str, str]) -> Iterator[str]:
     if len(runs) != 1:
         yield f"has {len(runs)} runs" if runs else "has no run"
         return
@@ -178,12 +172,10 @@ def _child(client: MlflowClient, record: Record, runs: list[Run]) -> Iterator[st
     is_left = record.state == State.RUNNING  # by a search that was killed
     state = State.WAITING if is_left else record.state
     status, reason = entries.STATUS[state], "interrupted" if is_left else record.reason
-    tags = {"state": state.value, "reason": reason or "", "seed": str(record.config.get("seed"))}
+    tags = {**named, "state": state.value, "reason": reason or "", "seed": str(record.config.get("seed"))}
     if run.info.status != status:
         yield f"is {run.info.status} in MLflow, and {state} in the study"
-    for key, value in tags.items():
-        if run.data.tags.get(key, "") != value:
-            yield f"has the {key} {run.data.tags.get(key)} in MLflow, and {value} in the study"
+    yield from _differing(run, tags)
     if run.data.params != entries.params(record.params):
         yield f"has the params {run.data.params} in MLflow, and {entries.params(record.params)} in the study"
     told, shown = record.objective, run.data.metrics.get(entries.OBJECTIVE)

@@ -6,17 +6,22 @@ import math
 import os
 import re
 import shutil
+import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autotune.errors import UserError, nearest
+from autotune.errors import UserError, first_line, nearest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 DIRECTIONS = ("maximize", "minimize")
 TRAINED_ON = ("train", "train+val")
 RESUME = ("extend", "fresh")
+
+LARGEST = sys.float_info.max  # whole numbers have no end of their own
+MOST_CONFIRMED = 1000  # configurations, seeds
 
 _LOSSES = ("train/loss", "val/loss", "train_loss", "val_loss")
 # Words in a metric's name that say which way it is better; the first kind goes before the second (log_loss).
@@ -101,8 +106,7 @@ class Budget:
             if value is not None and (
                 isinstance(value, bool)
                 or not isinstance(value, int if whole else int | float)
-                or not math.isfinite(value)
-                or value <= 0
+                or not 0 < value <= LARGEST
             ):
                 raise UserError(
                     f"budget.{key}",
@@ -135,8 +139,9 @@ class Confirm:
         counts: dict[str, Any] = {}
         for key in ("top", "seeds", "most_seeds"):
             value = counts[key] = section.get(key)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise UserError(f"confirm.{key}", f"{value} is no number of them", "give a whole number from 0 on")
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_CONFIRMED:
+                problem = f"{value} is no number of them"
+                raise UserError(f"confirm.{key}", problem, f"give a whole number from 0 to {MOST_CONFIRMED}")
         return cls(**counts)
 
 
@@ -171,11 +176,12 @@ class Settings:
     def of(cls, config: Mapping[str, Any]) -> Settings:
         """Read a composed config, interpolations resolved in the sections read here. Raises UserError."""
         study = config.get("study") or {}
+        name = folder_name("study.name", study.get("name"))
         return cls(
-            folder_name("study.name", study.get("name")),
+            name,
             _seed("study.seed", study.get("seed")),
             _points(study.get("enqueue")),
-            home_folder(config.get("home")),
+            home_folder(config.get("home"), f"studies/{name}"),
             Budget.of(config.get("budget") or {}),
             Objective.of(config.get("objective") or {}),
             Confirm.of(config.get("confirm") or {}),
@@ -216,26 +222,67 @@ def folder_name(key: str, name: Any) -> str:
     return str(name)
 
 
-def home_folder(home: Any) -> Path:
-    """Check the home. Raises UserError where it cannot be written to."""
+def home_folder(home: Any, within: str = "") -> Path:
+    """Check the home, and a folder within it that is to be written. Raises UserError where it cannot be."""
     if not isinstance(home, str) or not home:
         raise UserError("home", f"{home} is no folder", "give a path: home=mlruns")
-    whole = Path(home).resolve()
-    there = next(path for path in (whole, *whole.parents) if path.exists())
-    if not there.is_dir():
-        raise UserError("home", f"{there} is a file", "give a folder: home=mlruns")
-    if not os.access(there, os.W_OK):
-        raise UserError("home", f"{there} cannot be written to", "give a folder of your own: home=...")
+    check_folder("home", home, within)
     return Path(home)
+
+
+def check_folder(key: str, folder: str, within: str = "") -> None:
+    """Find out whether a folder can be written, made first where it is not there; nothing is left behind.
+
+    Args:
+        key: What the folder was said by.
+        folder: As it was said.
+        within: A path below it that is to be written.
+
+    Raises:
+        UserError: It cannot.
+    """
+    own = f"give a folder of your own: {key}=..."
+    try:
+        whole = Path(folder, within).resolve()
+        there = next(path for path in (whole, *whole.parents) if path.exists())
+        longest = os.pathconf(there, "PC_NAME_MAX")
+    except OSError as error:
+        raise UserError(key, f"{folder} cannot be used ({error.strerror})", own) from error
+    except (ValueError, RuntimeError) as error:  # of a zero byte, of links in a circle
+        raise UserError(key, f"{folder} is no path ({first_line(error)})", own) from error
+    if not there.is_dir():
+        raise UserError(key, f"{there} is a file", f"give a folder: {key}=mlruns")
+    if any(len(os.fsencode(part)) > longest for part in whole.parts):
+        raise UserError(key, f"{folder} has a name of more than {longest} bytes", own)
+    try:
+        # Not by its mode: whoever is root may write wherever it says otherwise, but not everywhere.
+        with tempfile.TemporaryDirectory(prefix=".autotune-", dir=there):
+            pass
+    except OSError as error:
+        raise UserError(key, f"{there} cannot be written to ({error.strerror})", own) from error
+
+
+def address(key: str, value: Any) -> str | None:
+    """Check the address of a store of runs; None stands for the usual one. Raises UserError."""
+    if value is not None and not isinstance(value, str):
+        raise UserError(key, f"{value} is no address", "give one as in sqlite:///mlflow.db or http://...")
+    return value
 
 
 def discard(folder: Path, home: Path) -> None:
     """Remove a folder of the home that was just made, and those above it that nothing is left in."""
     shutil.rmtree(folder, ignore_errors=True)
-    for above in (folder.parent, home):
+    discard_empty(folder.parent, home)
+
+
+def discard_empty(folder: Path, home: Path) -> None:
+    """Remove a folder of the home that nothing is in, and those above it that nothing is left in."""
+    for above in (folder, *folder.parents):
         try:
             above.rmdir()
         except OSError:
+            return
+        if above == home:
             return
 
 
@@ -254,7 +301,7 @@ def _resume(key: str, value: Any) -> str | None:
 
 
 def _number(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
         raise UserError(key, f"{value} is no finite number", "give a finite number")
     return float(value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -44,6 +45,13 @@ IN_TURN = (Grid, QMCSampler)
 
 # Of these all that matters is in the study, so that one made anew for each trial draws as well.
 MADE_ANEW = (RandomSampler, TPESampler, CmaEsSampler, GPSampler, NSGAIISampler, NSGAIIISampler)
+
+# By the kind of an argument's usual value: what else may be given, and how that is called.
+KINDS: Mapping[Any, tuple[Callable[[Any], bool], str]] = {
+    bool: (lambda value: isinstance(value, bool), "true or false"),
+    int: (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+    float: (lambda value: isinstance(value, int | float) and not isinstance(value, bool), "a number"),
+}
 
 
 @runtime_checkable
@@ -184,7 +192,21 @@ def _check_threshold(key: str, section: Mapping[str, Any], objective: Objective)
         raise UserError(f"{key}.{bad}", "is not given", f"give the worst {objective.metric} that may go on")
 
 
+def _check_kinds(key: str, section: Mapping[str, Any]) -> None:
+    """Refuse what is not of the kind that an argument usually is: Optuna breaks over it in the middle of a search."""
+    for where, part in _parts(key, section):
+        try:
+            parameters = inspect.signature(target(where, part)).parameters
+        except ValueError:  # some classes written in C have no signature
+            continue
+        for name, value in part.items():
+            usual = type(parameters[name].default) if name in parameters else None
+            if usual in KINDS and value is not None and not KINDS[usual][0](value):
+                raise UserError(f"{where}.{name}", f"{value} is not right here", f"give {KINDS[usual][1]}")
+
+
 def _make(key: str, section: Mapping[str, Any], **given: Any) -> Any:
+    _check_kinds(key, section)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # that Optuna may change it is no news to the user
         return construct(key, section, **given)

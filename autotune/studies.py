@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -67,9 +68,10 @@ def main() -> None:
 
 def _home(config: DictConfig) -> Path:
     home = setting(config, "home")
-    if not isinstance(home, str) or not Path(home).is_dir():
-        raise UserError("home", f"{home} is no folder", "give the home of your searches: home=mlruns")
-    return Path(home)
+    with suppress(OSError):  # of a name that is too long
+        if isinstance(home, str) and Path(home).is_dir():
+            return Path(home)
+    raise UserError("home", f"{home} is no folder", "give the home of your searches: home=mlruns")
 
 
 def show(config: DictConfig) -> int:

@@ -14,7 +14,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autotune.errors import UserError
+from autotune.kept.checkpoints import Checkpoints
 from autotune.kept.earlier import draws, parameters_of
 from autotune.kept.ledger import DRAWN, Ledger
 from autotune.pruners import WOULD_STOP, Leagues, Pruning, horizon
@@ -114,6 +115,8 @@ class Coordinator:
         self._drawn_before = 0  # the copy's draws that only bring a sampler to where it was
         self._given = [set(point) for point in self._starting_points]
         self._left_over = self._take_in(ledger.trials())
+        self._checkpoints = Checkpoints(settings.folder)
+        self._checkpoints.sweep_trials(trial.number for trial in ledger.trials() if not trial.state.is_finished())
 
     # What the entry point calls.
 
@@ -169,22 +172,23 @@ class Coordinator:
         self._leagues.begin(number, config)
         self._running[number] = _Running(asked, _max_epochs(config))
         self._tracker.trial_started(self._ledger.record(number))
-        return Trial(number, config)
+        return Trial(number, config, self._checkpoints.of_trial(number))
+
+    def resumed(self, number: int, epochs: Sequence[Epoch]) -> None:
+        """Take in what a trial measured before it is gone on with; an epoch that was written down stays as it is."""
+        for epoch in epochs:
+            self._hear(epoch, epoch.metrics[self._objective.metric])
+            self._leagues.would_stop(number)  # it was not stopped; but a pruner notes on a trial how it stood
+        self._tracker.trial_advanced(self._story(number))
 
     def judge(self, epoch: Epoch) -> Reason | None:
         """Write an epoch down and say whether the trial goes on."""
         running = self._running[epoch.number]
         if self._objective.metric not in epoch.metrics:
             raise self._objective.not_among(epoch.metrics)
-        add_epoch(running.curves, epoch)
         diverged = self._objective.diverged(epoch.metrics)
-        value = self._objective.worst if diverged else epoch.metrics[self._objective.metric]
+        self._hear(epoch, self._objective.worst if diverged else epoch.metrics[self._objective.metric])
         step = epoch.epoch + 1
-        running.asked.report(value, step)
-        self._leagues.report(epoch.number, step, value)
-        if step not in running.reported:
-            self._ledger.advance(epoch.number, step, value)
-            self.epochs += 1
         self._tracker.trial_advanced(self._story(epoch.number))
         if diverged:
             return Reason.DIVERGED
@@ -210,6 +214,8 @@ class Coordinator:
             {key: attr for key, attr in system_attrs.items() if key != "fixed_params"},
             end.said,
         )
+        if end.reason != Reason.INTERRUPTED:
+            self._checkpoints.drop(self._checkpoints.of_trial(end.number))
         if record.objective is not None:
             self._values[_digest(record.config)] = record.objective
         self._ledger.keep_seconds(self.seconds)
@@ -219,6 +225,16 @@ class Coordinator:
             raise TrialCodeError(record) from end.error
 
     # How it does it.
+
+    def _hear(self, epoch: Epoch, value: float) -> None:
+        """Take in what an epoch measured, and write its value down where an earlier run has not."""
+        running, step = self._running[epoch.number], epoch.epoch + 1
+        add_epoch(running.curves, epoch)
+        running.asked.report(value, step)
+        self._leagues.report(epoch.number, step, value)
+        if step not in running.reported:
+            self._ledger.advance(epoch.number, step, value)
+            self.epochs += 1
 
     def _take_in(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """Tell the copy and the leagues of all that ended in earlier runs; returns what did not.
@@ -366,7 +382,7 @@ class Coordinator:
         self._running[trial.number] = _Running(asked, _max_epochs(config), frozenset(trial.intermediate_values))
         self._ledger.take_up(trial.number)
         self._tracker.trial_started(self._ledger.record(trial.number))
-        return Trial(trial.number, config)
+        return Trial(trial.number, config, self._checkpoints.of_trial(trial.number))
 
     def _draw(self) -> tuple[optuna.Trial, dict[str, Any], dict[str, Any]] | None:
         """Ask until something new comes that can work; None when the space is used up."""

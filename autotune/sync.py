@@ -17,7 +17,7 @@ from autotune.kept.outcome import Outcome, read, studies, study_folder
 from autotune.kept.storage import StudyLock
 from autotune.logs import hush_libraries
 from autotune.reconcile import Difference, difference, mirror_of
-from autotune.settings import home_folder
+from autotune.settings import address, home_folder
 from autotune.tracking.entries import Identity, dated, milliseconds
 from autotune.tracking.mirror import Beginning, Ending, Mirror
 from autotune.tracking.mlflow import spread
@@ -36,7 +36,7 @@ class Synced:
     """What was written of a study.
 
     Attributes:
-        written: How many runs of trials and confirmations were written, or removed.
+        written: How many runs were written, or removed.
         left: What MLflow and the study still do not agree on, in words: a param of a run cannot be changed.
     """
 
@@ -56,9 +56,7 @@ def check_config(config: DictConfig) -> tuple[list[str], Path, str | None]:
         UserError: A study is not there, or the address is none.
     """
     home = home_folder(setting(config, "home"))
-    named, uri = setting(config, "from"), setting(config, "uri")
-    if uri is not None and not isinstance(uri, str):
-        raise UserError("uri", f"{uri} is no address", "give one as in sqlite:///mlflow.db or http://...")
+    named, uri = setting(config, "from"), address("uri", setting(config, "uri"))
     names = studies(home) if named in (None, ALL) else [str(named)]
     if not names:
         raise UserError("from", f"no study in {home}", "search first: python -m autotune.search")
@@ -135,14 +133,15 @@ def _claimed(home: Path, study: str) -> Iterator[None]:
 
 
 def _write(outcome: Outcome, found: Difference, store: Store, experiment: str, folder: Path) -> int:
-    """Write what differs, and the parent's end; returns how many runs of trials were written."""
+    """Write what differs, and the parent's end; returns how many runs were written."""
+    assert outcome.study is not None
     records = [_at_rest(record) for record in (*outcome.records, *outcome.confirmations)]
     begun = min((record.started for record in records), default=datetime.now().astimezone())
     ended = max((record.ended for record in records if record.ended is not None), default=begun)
     mirror = Mirror(store, experiment)
     mirror.open()
     try:
-        mirror.adopt(Beginning(outcome.name, outcome.config, "", True, milliseconds(begun)))
+        mirror.adopt(Beginning(outcome.study, outcome.config, "", True, milliseconds(begun)))
         stale = [record for record in records if Identity.of(record) in found.children]
         for record in stale:
             times = spread(record, record.epochs, None, milliseconds(record.ended or record.started))
@@ -164,7 +163,7 @@ def _write(outcome: Outcome, found: Difference, store: Store, experiment: str, f
         )
     finally:
         mirror.close()
-    return len(stale) + len(strays)
+    return len(stale) + len(strays) + bool(found.parent)
 
 
 def _at_rest(record: Record) -> Record:

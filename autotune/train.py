@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from autotune import compose, naming
-from autotune.compose import EXIT_CODES, as_program, check_sections, handling_signals, plain, run_command, setting
+from autotune.compose import check_sections, plain, run_command, setting
+from autotune.disk import disk_errors_said
 from autotune.errors import UserError, nearest
 from autotune.final.origin import GROUPS, overrides_from
 from autotune.final.repeats import SEARCHED, Contender, described, table
+from autotune.interrupts import EXIT_CODES, Signalled, as_program, handling_signals
 from autotune.kept.whole import write_whole
 from autotune.logs import hush_libraries, logging_to
-from autotune.settings import TRAINED_ON, Objective, complete_objective, discard, folder_name, home_folder
-from autotune.space import Space, check
+from autotune.settings import TRAINED_ON, Objective, address, complete_objective, discard, folder_name, home_folder
+from autotune.space import Space, check, check_whole
 from autotune.trust.masking import kept
 from autotune.trust.targets import check_names
 
@@ -110,13 +112,14 @@ class Plan:
             raise UserError("tracking.experiment", f"{experiment!r} is no name", "give the experiment's name: autotune")
         resolved = space.resolve({})
         check_names(resolved)
+        check_whole(resolved)
         origin = compose.section(config, "origin") if "origin" in config else {}
         name = folder_name("train.name", section.get("name"))
         composed = kept(plain(config))
         composed["train"]["name"] = name
         return cls(
             name,
-            home_folder(setting(config, "home")),
+            home_folder(setting(config, "home"), f"trained/{name}"),
             on,
             None if register is None else folder_name("train.register", register),
             seeds,
@@ -125,7 +128,7 @@ class Plan:
             resolved,
             origin,
             Objective.of(resolved["objective"]),
-            tracking.get("uri"),
+            address("tracking.uri", tracking.get("uri")),
             experiment,
         )
 
@@ -190,14 +193,14 @@ def train(config: DictConfig) -> int:
 
     def interrupt(by: signal.Signals) -> None:
         received.append(by)
-        raise KeyboardInterrupt
+        raise Signalled(by)
 
     try:
         with handling_signals(interrupt):
             train_plan(plan)
     except UserError:
         raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # Lightning's Trainer lets through another one
         return EXIT_CODES[received[0] if received else signal.SIGINT]
     except Exception:
         traceback.print_exc(file=sys.stderr)
@@ -211,10 +214,15 @@ def train_plan(plan: Plan) -> Result:
     summary.json has what was trained so far whenever a training ends, however the rest of them ends.
 
     Raises:
-        UserError: Something in the config cannot be trained.
+        UserError: Something in the config cannot be trained, or its folder cannot be written to.
         KeyboardInterrupt: Interrupted; what was trained before is kept.
         Exception: What the user's code raises.
     """
+    with disk_errors_said(plan.home):
+        return _carry_out(plan)
+
+
+def _carry_out(plan: Plan) -> Result:
     plan.folder.mkdir(parents=True, exist_ok=True)
     is_new = not any(plan.folder.iterdir())
     try:
@@ -232,12 +240,14 @@ def train_plan(plan: Plan) -> Result:
 
 def _run(plan: Plan) -> Result:
     """Train and mirror it to MLflow, whose run always ends."""
+    from autotune.executors.memory import too_large_said
     from autotune.final.recipes import RECIPES
     from autotune.final.registry import FinalRun
 
     hush_libraries()
     recipes = {each.name: each.applied(plan.resolved, plan.epochs) for each in RECIPES if plan.with_recipes}
-    _rehearse(plan, recipes)
+    with too_large_said():
+        _rehearse(plan, recipes)
     _say_recipes(plan, recipes)
     run = None if plan.experiment is None else FinalRun(plan.uri, plan.experiment, plan.home)
     for name in RESULTS:  # of an earlier training of this name

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -58,10 +59,13 @@ class Trial:
         number: Its number in the study.
         config: Plain containers and scalars, no search value or interpolation left. Has at least the sections data,
             model, optimizer, schedule, objective and trainer, and an integer seed.
+        checkpoint: The file in which an executor keeps its state while it trains, and finds that of an earlier run;
+            None where it is not kept.
     """
 
     number: int
     config: Mapping[str, Any]
+    checkpoint: Path | None = None
 
     def __post_init__(self) -> None:
         if self.number < 0:
@@ -147,6 +151,9 @@ class Desk(Protocol):
 
     def next_trial(self) -> Trial | None:
         """The next trial to train, or None when there is nothing more to start."""
+
+    def resumed(self, number: int, epochs: Sequence[Epoch]) -> None:
+        """Hear that a trial goes on behind these epochs, its first, which an earlier run trained and judged."""
 
     def judge(self, epoch: Epoch) -> Reason | None:
         """Hear an epoch; None means go on, a reason means stop and end with it.

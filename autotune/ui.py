@@ -8,6 +8,7 @@ Ctrl-C ends it.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,11 +22,12 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from autotune.compose import EXIT_CODES, handling_signals
 from autotune.errors import UserError, first_line, nearest
 from autotune.imports import uncollected
+from autotune.interrupts import Signalled, handling_signals, ignore
 from autotune.tracking.store import DATABASES, Store
 from autotune.tracking.view import page, share_view
+from autotune.trust.masking import mask
 
 HOST = "127.0.0.1"
 _SECONDS_TO_END = 10
@@ -77,6 +79,13 @@ def show(options: Options) -> int:
     Raises:
         UserError: There is nothing to show, or the port is taken.
     """
+    try:
+        options.home.resolve().stat()
+    except FileNotFoundError:
+        pass  # which is said below, where it matters
+    except (OSError, ValueError, RuntimeError) as error:
+        problem = f"{options.home} is no path ({first_line(error)})"
+        raise UserError("home", problem, "give a search's: home=...") from error
     store = Store(None, options.home)
     if store.uri.partition(":")[0].partition("+")[0] not in DATABASES:
         raise UserError(
@@ -91,25 +100,25 @@ def show(options: Options) -> int:
 
 @uncollected()
 def _share_view(store: Store, name: str) -> str:
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
     try:
+        from mlflow import MlflowClient
+
         known = [experiment.name for experiment in MlflowClient(store.uri).search_experiments()]
         if name not in known:
             raise UserError("experiment", f"there is no {name} in {store.shown}", nearest(name, known))
         client, experiment_id = store.connect(name)
         share_view(client, client.get_experiment(experiment_id))
-    except MlflowException as error:
-        raise UserError(
-            "home", f"{store.shown} cannot be opened ({first_line(error)})", "give another: home=..."
-        ) from error
+    except UserError:
+        raise
+    except Exception as error:  # MLflow, SQLAlchemy and each driver raise their own kinds
+        problem = f"{store.shown} cannot be opened ({mask(first_line(error))})"
+        raise UserError("home", problem, "give another: home=...") from error
     store.close()
     return experiment_id
 
 
 def _port(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 2**16:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 2**16:
         raise UserError("port", f"{text} is no port", "give a whole number from 1 to 65535")
     return int(text)
 
@@ -126,16 +135,15 @@ def _refuse_taken(port: int) -> None:
 def _serve(uri: str, port: int, address: str) -> int:
     """Run ``mlflow ui`` until a signal or until it ends by itself."""
 
-    def stop(_: signal.Signals) -> None:
-        for number in EXIT_CODES:
-            signal.signal(number, signal.SIG_IGN)  # who is impatient must not leave the server behind
-        raise KeyboardInterrupt
+    def stop(by: signal.Signals) -> None:
+        ignore()  # who is impatient must not leave the server behind
+        raise Signalled(by)
 
     with handling_signals(stop):
         server: subprocess.Popen[bytes] | None = None
         try:
             # A session of its own: it and its worker are ended together, and once.
-            server = subprocess.Popen(_command(uri, port), env=_environment(os.environ), start_new_session=True)
+            server = subprocess.Popen(_command(port), env=_environment(os.environ, uri), start_new_session=True)
             if _answers(server, port):
                 print(f"the table of runs:  {address}\nCtrl-C ends it", flush=True)
                 _open(address)
@@ -149,9 +157,8 @@ def _serve(uri: str, port: int, address: str) -> int:
     return 1
 
 
-def _command(uri: str, port: int) -> list[str]:
+def _command(port: int) -> list[str]:
     options = {
-        "backend-store-uri": uri,
         "host": HOST,
         "port": port,
         "workers": 1,
@@ -161,9 +168,14 @@ def _command(uri: str, port: int) -> list[str]:
     return [sys.executable, "-m", "mlflow", "ui", *words]
 
 
-def _environment(given: Mapping[str, str]) -> dict[str, str]:
-    """Without MLflow's eight processes for jobs of language models, and without its advice to its own developers."""
-    return {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore", **given}
+def _environment(given: Mapping[str, str], uri: str) -> dict[str, str]:
+    """What ``mlflow ui`` is started with.
+
+    The store's address comes this way since it may have a password, and everybody can read a command line. Left out
+    are MLflow's eight processes for jobs of language models, and its advice to its own developers.
+    """
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    return {**quiet, "MLFLOW_REGISTRY_STORE_URI": uri, **given, "MLFLOW_BACKEND_STORE_URI": uri}
 
 
 def _answers(server: subprocess.Popen[Any], port: int) -> bool:

@@ -6,8 +6,9 @@ Ours is one search of the default tree (conf/search.yaml) with its sampler, prun
 the training is left out: of each trial 27 epochs are made up. The peer is told the same trials and goes on from there:
 ask, report and should_prune each epoch, tell, with TPESampler(multivariate=True, group=True) and
 SuccessiveHalvingPruner on JournalStorage, without any mirror. Figures are milliseconds of processor time a trial, over
-the last trials before each size: MLflow's are those of the process that writes the mirror and of the thread that feeds
-it; `waited` is how long training waits by the clock, for the disk too.
+the last trials before each size: `feeding` is the thread that hands trials to the process that writes MLflow, and
+`mirror` that process, which runs beside the training. `waited` is how long training waits by the clock, for the disk
+and for the processor too.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ from autotune.trial import Desk, End, Epoch, Reason
 EPOCHS = 27
 WINDOW = 50  # trials that a figure is the mean of
 PEER_WINDOW = 10
-PARTS = ("ask", "report+prune", "tell+journal", "MLflow")
+ENGINE = ("ask", "report+prune", "tell+journal", "feeding")
+MIRROR = "mirror"
 
 
 def curve(config: Mapping[str, Any]) -> list[dict[str, float]]:
@@ -66,19 +68,19 @@ def curve(config: Mapping[str, Any]) -> list[dict[str, float]]:
     return [{"train/loss": 1 - part, "val/loss": 2 - part, "val/accuracy": part, "lr": 0.1} for part in parts]
 
 
-def processor_time() -> float:
-    """Seconds of processor time of this process and its children, those that have ended included."""
+def children_time() -> float:
+    """Seconds of processor time of this process's children, those that have ended included."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     times = [child.cpu_times() for child in psutil.Process().children()]
-    return time.process_time() + ended.ru_utime + ended.ru_stime + sum(each.user + each.system for each in times)
+    return ended.ru_utime + ended.ru_stime + sum(each.user + each.system for each in times)
 
 
 class Meter:
-    """Processor time by part, ms of the main thread; of the others and of child processes together as MLflow's."""
+    """Processor time by part: of calls of the main thread, of all other threads, and of child processes."""
 
     def __init__(self) -> None:
         self.spent: Counter[str] = Counter()
-        self._process, self._thread = processor_time(), time.thread_time()
+        self._children, self._process, self._thread = children_time(), time.process_time(), time.thread_time()
 
     def timed(self, part: str, call: Callable[[], Any]) -> Any:
         begun, wall = time.thread_time(), time.perf_counter()
@@ -89,8 +91,8 @@ class Meter:
 
     def stop(self, trials: int) -> dict[str, float]:
         """Milliseconds a trial by part, and how long the calls took by the clock."""
-        others = processor_time() - self._process - (time.thread_time() - self._thread)
-        self.spent["MLflow"] += others
+        self.spent["feeding"] = time.process_time() - self._process - (time.thread_time() - self._thread)
+        self.spent[MIRROR] = children_time() - self._children
         return {part: 1000 * seconds / trials for part, seconds in self.spent.items()}
 
 
@@ -178,22 +180,23 @@ def ours(config: DictConfig, sizes: Sequence[int], at_once: int, home: Path) -> 
         build_sampler(section(config, "sampler"), space, settings.seed),
         build_pruner(section(config, "pruner"), settings.objective),
     )
-    process, wall = processor_time(), time.perf_counter()
-    tracker.search_started(settings.name, plain(config), "", resumed=False)
+    own, children, wall = time.process_time(), children_time(), time.perf_counter()
+    tracker.search_started(ledger.study, plain(config), "", resumed=False)
     coordinator.run()
-    ended = processor_time()
+    took, ended = time.perf_counter() - wall, time.process_time()
     outcome = Outcome.of(ledger, settings.name, settings.objective, {})
     states = Counter(record.state.value for record in outcome.records)
     tracker.search_ended(outcome.best, states, outcome.history, [], "FINISHED")
     tracker.close()
     trials = ledger.trials()
     ledger.close()
-    now = processor_time()
+    count = len(trials)
     line = (
-        f"the whole search of {len(trials):,} trials, {coordinator.epochs / len(trials):.1f} epochs a trial: "
-        f"{1000 * (now - process) / len(trials):.1f} ms of processor a trial, made-up epochs included, "
-        f"{1000 * (time.perf_counter() - wall) / len(trials):.1f} ms of the wall; "
-        f"its end, once: {now - ended:.1f} s"
+        f"the whole search of {count:,} trials, {coordinator.epochs / count:.1f} epochs a trial, ms a trial: "
+        f"{1000 * (ended - own) / count:.1f} of processor, made-up epochs included, and "
+        f"{1000 * (children_time() - children) / count:.1f} of the mirror's process, "
+        f"{1000 * took / count:.1f} by the clock; its end, once: "
+        f"{time.process_time() - ended:.1f} s of processor, {time.perf_counter() - wall - took:.1f} s by the clock"
     )
     return executor, trials, line
 
@@ -227,7 +230,7 @@ def peer(space: Space, earlier: Sequence[FrozenTrial], is_pruned: bool, folder: 
             meter.timed("tell+journal", lambda trial=trial: study.tell(trial, state=TrialState.PRUNED))
         else:
             meter.timed("tell+journal", lambda trial=trial, values=values: study.tell(trial, max(values)))
-    return meter.stop(PEER_WINDOW) | {"MLflow": 0.0}
+    return meter.stop(PEER_WINDOW)
 
 
 def _report(trial: optuna.Trial, values: Sequence[float]) -> bool:
@@ -239,9 +242,9 @@ def _report(trial: optuna.Trial, values: Sequence[float]) -> bool:
 
 
 def _row(size: int, who: str, figures: Mapping[str, float]) -> float:
-    total = sum(figures[part] for part in PARTS)
-    parts = "".join(f"{figures[part]:>14.1f}" for part in PARTS)
-    print(f"{size:>7,} {who:<8}{parts}{total:>9.1f}{figures['waited']:>9.1f}")
+    total = sum(figures[part] for part in (*ENGINE, MIRROR))
+    parts = "".join(f"{figures[part]:>14.1f}" for part in (*ENGINE, MIRROR))
+    print(f"{size:>7,} {who:<8}{parts}{total:>9.1f}{figures['waited']:>9.1f}", flush=True)
     return total
 
 
@@ -278,7 +281,7 @@ def main() -> None:
         config = OmegaConf.create(plain(composed))
         OmegaConf.resolve(config)
         executor, trials, line = ours(copy.deepcopy(config), sizes, arguments.at_once, home)
-        heads = "".join(f"{part:>14}" for part in PARTS)
+        heads = "".join(f"{part:>14}" for part in (*ENGINE, MIRROR))
         print(f"{'trials':>7} {'':<8}{heads}{'all':>9}{'waited':>9}   ms a trial")
         totals = {size: _row(size, "ours", executor.figures[size]) for size in sizes}
         space = check_config(config)[1]

@@ -8,9 +8,7 @@ of their own. The peer and the lightning executor, which train one trial after t
 so that each batch size, optimizer and BatchNorm has its share. Ours are the real command in a process of its own, from
 its first word on, when all but MLflow is imported, to its last, when all is in MLflow; of the peer only
 `study.optimize` is counted, after MLflow's schema is made. Ours writes its report within that time, and confirms
-nothing. The peer has a LightningModule, DataLoaders, MLFlowLogger, a callback for pruning and a Trainer with its
-progress bar, as their documentation writes them; the network and the data are the same. In the place of our dynamic
-learning rate it has torch's ReduceLROnPlateau.
+nothing. The peer is benchmarks/peer.py.
 
 The limit is the matrix products of these trials alone: `torch.bmm` over K trials of one batch size, forward and
 backward for each batch, forward for the validation part.
@@ -23,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import platform
 import statistics
@@ -31,10 +28,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import pairwise
@@ -44,54 +39,21 @@ from typing import Any
 import optuna
 import torch
 import yaml
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.loggers import MLFlowLogger
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
-from torchmetrics.classification import MulticlassAccuracy
+from peer import HIDDEN, Objective, Task, Tracking, default_task, hush
 
 from autotune.compose import compose, conf_dir
 from autotune.data.digits import Digits
 from autotune.data.idx import Idx
-from autotune.data.source import Part, Source, Split, split
-from autotune.models.cnn import CNN
-from autotune.models.mlp import MLP
+from autotune.data.source import Split, split
 from autotune.space import Space
 
-HIDDEN = (64, 32)
 FASHION = "/usr/share/datasets/fashion-mnist"
 FASHION_LIMIT = 10_000
 SLOTS = (8, 32, 128)
 MEMBERS = (32, 64)
 THREADS = (1, 2)
-EVALUATION_BATCH = 512
-RATES = {"sgd": (1e-3, 1.0), "bgd": (1e-2, 10.0), "adam": (1e-4, 1e-1)}
-DECAYS = {"exponential": (0.8, 1.0, False), "dynamic": (0.5, 50.0, True)}
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is trained.
-
-    Attributes:
-        overrides: It, for the command.
-        batch_sizes: The choice of them in its default space.
-        source: Its data.
-        epochs: Of a trial.
-    """
-
-    overrides: tuple[str, ...]
-    batch_sizes: tuple[int, ...]
-    source: Source
-    epochs: int
-
-    def network(self, params: Mapping[str, Any], data: Split) -> nn.Module:
-        if "model.head" in params:
-            return CNN(data.input_shape, data.outputs, head=params["model.head"], batch_norm=params["model.batch_norm"])
-        return MLP(data.input_shape, data.outputs, hidden=HIDDEN, batch_norm=params["model.batch_norm"])
 
 
 @dataclass(frozen=True)
@@ -116,122 +78,14 @@ class Timing:
 # The peer.
 
 
-class Network(LightningModule):
-    def __init__(self, network: nn.Module, params: Mapping[str, Any], epochs: int) -> None:
-        super().__init__()
-        self.network = network
-        self.params = params
-        self.epochs = epochs
-        self.accuracy = MulticlassAccuracy(10)
-
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        loss = functional.cross_entropy(self.network(batch[0]), batch[1])
-        self.log("train_loss", loss, on_step=False, on_epoch=True)
-        return loss
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        outputs = self.network(batch[0])
-        self.log("val_loss", functional.cross_entropy(outputs, batch[1]))
-        self.accuracy(outputs, batch[1])
-        self.log("val_accuracy", self.accuracy)
-
-    def configure_optimizers(self) -> Any:
-        name, schedule = self.params["optimizer"], self.params["schedule"]
-        rate = self.params[f"optimizer.{name}.lr"]
-        optimizer: torch.optim.Optimizer
-        if name == "adam":
-            optimizer = torch.optim.Adam(self.parameters(), lr=rate)
-        else:
-            momentum = self.params.get("optimizer.sgd.momentum", 0.0)
-            optimizer = torch.optim.SGD(self.parameters(), lr=rate, momentum=momentum)
-        if schedule == "exponential":
-            decay = self.params["schedule.exponential.decay"]
-            return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)]
-        if schedule == "cosine":
-            return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)]
-        if schedule == "dynamic":
-            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "train_loss"}}
-        return optimizer
-
-
-class Pruning(Callback):
-    """What optuna-integration's PyTorchLightningPruningCallback does, and the best value."""
-
-    def __init__(self, trial: optuna.Trial) -> None:
-        self.trial = trial
-        self.best = 0.0
-        self.epochs = 0
-
-    def on_validation_end(self, trainer: Trainer, _: LightningModule) -> None:
-        if trainer.sanity_checking:
-            return
-        value = float(trainer.callback_metrics["val_accuracy"])
-        self.best, self.epochs = max(self.best, value), self.epochs + 1
-        self.trial.report(value, trainer.current_epoch + 1)
-        if self.trial.should_prune():
-            raise optuna.TrialPruned
-
-
-def suggested(trial: optuna.Trial, task: Task) -> dict[str, Any]:
-    """The default space, in Optuna's words."""
-    optimizer = trial.suggest_categorical("optimizer", ["sgd", "bgd", "adam"])
-    trial.suggest_float(f"optimizer.{optimizer}.lr", *RATES[optimizer], log=True)
-    if optimizer == "sgd":
-        trial.suggest_categorical("optimizer.sgd.momentum", [0.0, 0.9])
-    if optimizer != "bgd":
-        trial.suggest_categorical("data.batch_size", task.batch_sizes)
-    schedule = trial.suggest_categorical("schedule", ["constant", "exponential", "cosine", "dynamic"])
-    if schedule in DECAYS:
-        low, high, log = DECAYS[schedule]
-        trial.suggest_float(f"schedule.{schedule}.decay", low, high, log=log)
-    trial.suggest_categorical("model.batch_norm", [True, False])
-    if isinstance(task.source, Idx):
-        trial.suggest_categorical("model.head", ["average", "flatten"])
-    return trial.params
-
-
 def peer(
     folder: Path, task: Task, trials: int, points: Sequence[Mapping[str, Any]], pruner: Any, seed: int
 ) -> tuple[Timing, optuna.Study]:
     """A study of the peer's: what it took, and the study."""
     folder.mkdir()
     data = split(task.source)
-    train, val = data.train, data.val
-    assert isinstance(train, Part)
-    assert isinstance(val, Part)
     uri = f"sqlite:///{folder}/mlflow.db"
-    epochs = 0
-
-    def logger() -> MLFlowLogger:
-        return MLFlowLogger("bench", tracking_uri=uri, artifact_location=(folder / "artifacts").as_uri())
-
-    def objective(trial: optuna.Trial) -> float:
-        nonlocal epochs
-        params = suggested(trial, task)
-        seed_everything(seed, verbose=False)
-        batch_size = params.get("data.batch_size", len(train))
-        reporting = Pruning(trial)
-        mlflow = logger()
-        mlflow.log_hyperparams(params)
-        trainer = Trainer(
-            max_epochs=task.epochs,
-            devices=1,
-            logger=mlflow,
-            callbacks=[reporting],
-            enable_checkpointing=False,
-        )
-        try:
-            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # where the progress bar goes
-                trainer.fit(
-                    Network(task.network(params, data), params, task.epochs),
-                    DataLoader(TensorDataset(train.features, train.target), batch_size=batch_size, shuffle=True),
-                    DataLoader(TensorDataset(val.features, val.target), batch_size=EVALUATION_BATCH),
-                )
-        finally:
-            epochs += reporting.epochs
-        return reporting.best
-
+    tracking = Tracking(uri, (folder / "artifacts").as_uri())
     study = optuna.create_study(
         storage=f"sqlite:///{folder}/optuna.db",
         direction="maximize",
@@ -240,11 +94,12 @@ def peer(
     )
     for point in points:
         study.enqueue_trial(dict(point))
-    _ = logger().experiment  # makes the schema
+    _ = tracking.logger().experiment  # makes the schema
+    objective = Objective(task, data, seed, tracking)
     begun = time.perf_counter()
     study.optimize(objective, trials)
     seconds = time.perf_counter() - begun
-    return Timing(seconds, seconds, epochs), study
+    return Timing(seconds, seconds, objective.epochs), study
 
 
 # Ours.
@@ -449,13 +304,11 @@ def main() -> None:
     peer_trials = min(trials, arguments.peer_trials or (20 if is_digits else 3))
     epochs = arguments.epochs or (27 if is_digits else 3)
     if is_digits:
-        task = Task(("data=digits", "model=mlp"), (16, 32, 64, 128), Digits(), epochs)
+        task = default_task(epochs)
     else:
         overrides = ("data=idx", f"data.path={FASHION}", f"data.limit={FASHION_LIMIT}", "model=cnn")
         task = Task(overrides, (32, 64, 128, 256), Idx(path=FASHION, limit=FASHION_LIMIT), epochs)
-    warnings.simplefilter("ignore")
-    for name in ("lightning.pytorch", "lightning.fabric", "mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    hush()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")

@@ -31,6 +31,7 @@ from typing import Any
 import psutil
 import yaml
 
+from autotune.tracking import Study
 from autotune.tracking.mlflow import MlflowTracker
 from autotune.trial import Reason, Record, State
 
@@ -138,7 +139,9 @@ class Cost:
 def ours(folder: Path, trials: int, epochs: int, pace: float, flush_seconds: float) -> Cost:
     """What a search mirrored by our tracker takes from when its writer can write."""
     tracker = MlflowTracker(folder, uri=f"sqlite:///{folder}/mlflow.db", flush_seconds=flush_seconds)
-    tracker.search_started("bench", {"study": {"name": "bench"}, "budget": {"trials": trials}}, "", resumed=False)
+    tracker.search_started(
+        Study("bench", "bench"), {"study": {"name": "bench"}, "budget": {"trials": trials}}, "", resumed=False
+    )
     _await_run(folder / "mlflow.db")
     (writer,) = psutil.Process().children()
     start = writer.cpu_times().user + writer.cpu_times().system

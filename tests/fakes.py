@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autotune.tracking import Study
 from autotune.trial import Chance, Desk, End, Epoch, Reason, Record, Trial
 
 Curve = Callable[[Mapping[str, Any]], Sequence[Mapping[str, float] | BaseException]]
@@ -96,6 +97,7 @@ class FakeDesk:
         configs: To be trained.
         judge: What it answers to an epoch; raising is an answer too.
         interrupted: Asked with how often it was asked before; once true it stays true, and nothing more is handed out.
+        checkpoints: A folder for the trials' checkpoints; None where nothing is kept.
     """
 
     def __init__(
@@ -103,11 +105,16 @@ class FakeDesk:
         configs: Sequence[Mapping[str, Any]],
         judge: Callable[[Epoch], Reason | None] = lambda _: None,
         interrupted: Callable[[int], bool] = lambda _: False,
+        checkpoints: Path | None = None,
     ) -> None:
-        self._pile = [Trial(number, config) for number, config in enumerate(configs)]
+        self._pile = [
+            Trial(number, config, None if checkpoints is None else checkpoints / f"{number}.ckpt")
+            for number, config in enumerate(configs)
+        ]
         self._judge, self._interrupted = judge, interrupted
         self._asked, self._is_interrupted = 0, False
         self.epochs: list[Epoch] = []
+        self.earlier: dict[int, list[Epoch]] = {}
         self.ends: list[End] = []
 
     @property
@@ -118,6 +125,10 @@ class FakeDesk:
 
     def next_trial(self) -> Trial | None:
         return self._pile.pop(0) if self._pile and not self._is_interrupted else None
+
+    def resumed(self, number: int, epochs: Sequence[Epoch]) -> None:
+        assert number not in self.earlier
+        self.earlier[number] = list(epochs)
 
     def judge(self, epoch: Epoch) -> Reason | None:
         self.epochs.append(epoch)
@@ -146,7 +157,7 @@ class FakeTracker:
         self.advanced: list[Record] = []
         self.ended: list[Record] = []
 
-    def search_started(self, study: str, settings: Mapping[str, Any], description: str, resumed: bool) -> None: ...
+    def search_started(self, study: Study, settings: Mapping[str, Any], description: str, resumed: bool) -> None: ...
 
     def trial_started(self, record: Record) -> None:
         self.started.append(record)

@@ -65,6 +65,16 @@ def test_importing_autotune_stays_light() -> None:
         _ = autotune.run_serch
 
 
+def test_a_dry_run_is_refused_since_it_has_no_study_to_return(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        autotune.run_search(small(tmp_path / "mlruns", dry_run=True))
+    assert str(error.value) == (
+        "dry_run: true searches nothing, and there is no study to return; "
+        "leave it out, or type it: python -m autotune.search dry_run=true"
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_search_of_the_users_own_model_and_arrays(tmp_path: Path) -> None:
     model = partial(Net, width="choice(4,8,16)")
     found = autotune.run_search(small(tmp_path), model=model, data=(FEATURES, TARGET))

@@ -71,8 +71,8 @@ SEARCH_MISTAKES = {
     ),
     "empty choice": (
         ["optimizer.sgd.lr=choice()"],
-        "optimizer.sgd.lr: optimizer.sgd.lr=choice() is not understood "
-        "(ValueError while evaluating 'choice()': empty choice is not legal); write key=value",
+        "optimizer.sgd.lr: choice() is no value (empty choice is not legal); write choice(a,b), range(1,10,2), "
+        "interval(0,1), int(interval(1,9)) or tag(log,interval(1e-4,1))",
     ),
     "missing bound": (
         ["optimizer.sgd.lr={type: float, low: 1}"],
@@ -96,7 +96,10 @@ SEARCH_MISTAKES = {
         "model.hidden: 64 is not right here; give a list of widths above 0: [64,32]",
     ),
     "word for a flag": (["model.batch_norm=maybe"], "model.batch_norm: maybe is not right here; give true or false"),
-    "no epochs": (["trainer.max_epochs=0"], "trainer.max_epochs: 0 is not right here; give a whole number above 0"),
+    "no epochs": (
+        ["trainer.max_epochs=0"],
+        "trainer.max_epochs: 0 is not right here; give a whole number from 1 to 1000000",
+    ),
     "unknown accelerator": (
         ["trainer.accelerator=gpuu"],
         "trainer.accelerator: no accelerator gpuu; did you mean gpu?",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +20,8 @@ from .fakes import Curve, FakeExecutor, FakeTracker, resolved
 UP = Objective("val/accuracy", "maximize", 0.0, 1e4)
 
 
-def settings(tmp_path: Any = None, top: int = 5, seeds: int = 3, most_seeds: int = 3) -> Settings:
-    return Settings("s", 0, (), tmp_path, Budget(1, None, None), UP, Confirm(top, seeds, most_seeds))
+def settings(home: Path = Path("unused"), top: int = 5, seeds: int = 3, most_seeds: int = 3) -> Settings:
+    return Settings("s", 0, (), home, Budget(1, None, None), UP, Confirm(top, seeds, most_seeds))
 
 
 def ledger_of(*rates: float, seed: int = 0) -> Ledger:

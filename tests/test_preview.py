@@ -55,10 +55,10 @@ def users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     sys.modules.pop("users_own", None)
 
 
-def stored(folder: Path) -> dict[str, tuple[int, int]]:
-    """Everything in a folder, with its time and size."""
+def stored(folder: Path) -> dict[str, tuple[int, int] | None]:
+    """Everything in a folder, files with their time and size; a folder's time tells that it was tried for writing."""
     return {
-        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_size)
+        str(path.relative_to(folder)): None if path.is_dir() else (path.stat().st_mtime_ns, path.stat().st_size)
         for path in folder.rglob("*")
         if "__pycache__" not in path.parts
     }

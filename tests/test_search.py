@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import optuna
 import pytest
@@ -136,6 +137,7 @@ def test_the_best_config_is_plain_complete_and_that_of_the_best_trial(searched: 
     assert set(config) >= {"data", "model", "optimizer", "schedule", "trainer", "objective", "seed"}
     assert not any(sign in text for sign in ("${", "???", "choice(", "interval(", "only:"))
     curve = best.user_attrs["curves"]["val/accuracy"]
+    assert UUID(origin.pop("study_id"))
     assert origin == {
         "study": "first",
         "trial": best.number,

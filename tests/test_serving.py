@@ -62,7 +62,7 @@ def logged(assembly: Assembly, home: Path) -> tuple[Any, Path]:
     found = servable(assembly)
     assert found is not None
     final = FinalRun(None, "autotune", home)
-    final.begin("a", {"seed": 0}, {}, "sgd", "train")
+    final.begin("a", resolved(), {}, "sgd", "train")
     try:
         uri = final.log_model(*found, "tables")
         loaded = mlflow.pyfunc.load_model(uri)

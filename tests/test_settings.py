@@ -40,17 +40,17 @@ WRONG = {
     "confirm.top": (
         "confirm",
         {"top": -1, "seeds": 3, "most_seeds": 9},
-        "confirm.top: -1 is no number of them; give a whole number from 0 on",
+        "confirm.top: -1 is no number of them; give a whole number from 0 to 1000",
     ),
     "confirm.seeds": (
         "confirm",
         {"top": 5, "seeds": "three", "most_seeds": 9},
-        "confirm.seeds: three is no number of them; give a whole number from 0 on",
+        "confirm.seeds: three is no number of them; give a whole number from 0 to 1000",
     ),
     "confirm.most_seeds": (
         "confirm",
         {"top": 5, "seeds": 3},
-        "confirm.most_seeds: None is no number of them; give a whole number from 0 on",
+        "confirm.most_seeds: None is no number of them; give a whole number from 0 to 1000",
     ),
     "direction": (
         "objective",

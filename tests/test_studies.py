@@ -240,7 +240,7 @@ def test_the_command_that_goes_on_is_the_one_that_was_typed(tmp_path: Path) -> N
 
 
 def test_the_name_of_a_study_is_added_where_none_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from autotune.search import _head
+    from autotune.session import _head
 
     monkeypatch.setattr(sys, "orig_argv", ["python3", "-m", "autotune.search", "optimizer=sgd,adam", "a=b c"])
     assert _head("x") == "# python -m autotune.search optimizer=sgd,adam 'a=b c' study.name=x\n"

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import psutil
 import pytest
 
+from autotune import ui
 from autotune.tracking import view
 
 from .browsers import chromium
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from selenium.webdriver.remote.webelement import WebElement
 
 T = TypeVar("T")
+Command = subprocess.Popen[str]
 SECONDS = 40
 
 # What the table of runs shows: a row for each run, its texts by the columns' headers.
@@ -66,18 +70,15 @@ def home(searched: Searched, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(home: Path) -> Iterator[str]:
-    """The page that the command opens, as long as it runs; then Ctrl-C."""
+def command(home: Path) -> Iterator[Command]:
+    """The command while it runs; then Ctrl-C."""
     port = free_port()
     script = home.parent / "browser"
     script.write_text('#!/bin/sh\necho "$1" > opened\n')
     script.chmod(0o755)
     process = start("ui", f"port={port}", cwd=home.parent, DISPLAY=":0", BROWSER=f"{script} %s")
-    assert process.stdout is not None
     try:
-        said = next((line for line in process.stdout if line.startswith("the table of runs:")), "")
-        assert said, f"{process.communicate()[1]}"
-        yield said.split()[-1]
+        yield process
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=SECONDS)
         assert process.returncode == 0
@@ -86,6 +87,18 @@ def address(home: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(SECONDS)
+
+
+@pytest.fixture(scope="module")
+def address(command: Command) -> str:
+    """The page that the command opens, once it does."""
+    assert command.stdout is not None
+    said = next((line for line in command.stdout if line.startswith("the table of runs:")), "")
+    assert said, f"{command.communicate()[1]}"
+    shown_to_all = [word for each in psutil.Process(command.pid).children(recursive=True) for word in each.cmdline()]
+    assert "mlflow" in shown_to_all
+    assert not [word for word in shown_to_all if "mlflow.db" in word], "an address may have a password"
+    return said.split()[-1]
 
 
 def note(home: Path) -> str:
@@ -144,7 +157,7 @@ class Browser:
 
 
 @pytest.fixture
-def browser(chrome: Chrome, address: str) -> Browser:
+def browser(command: Command, chrome: Chrome, address: str) -> Browser:  # noqa: ARG001 - begun before the browser is
     return Browser(chrome, address)
 
 
@@ -267,6 +280,13 @@ def test_a_taken_port(tmp_path: Path) -> None:
         ended = run("ui", f"port={port}", cwd=tmp_path)
     line = f"port: {port} cannot be used (Address already in use); give another: port=5001"
     assert (ended.code, ended.err) == (2, f"error: {line}\n")
+
+
+def test_the_address_of_the_store_comes_by_the_environment() -> None:
+    given = {"MLFLOW_BACKEND_STORE_URI": "sqlite:///other.db", "PYTHONWARNINGS": "error", "HOME": "/home/me"}
+    started_with = ui._environment(given, "postgresql://me:hunter2@host/db")
+    assert started_with["MLFLOW_BACKEND_STORE_URI"] == "postgresql://me:hunter2@host/db"
+    assert (started_with["PYTHONWARNINGS"], started_with["HOME"]) == ("error", "/home/me")
 
 
 def test_help_says_what_it_takes(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from autotune.data import dates
 
 LEVELS_KEPT = 50_000  # a text column with more different values is never a category
+YEAR = 4  # digits
 FEW = 20
 
 
@@ -93,7 +94,11 @@ class Profile:
                     self._see_numbers(numbers)
                     break
                 self._signs = tuple(other for other in self._signs if other != sign)
-        self._formats = tuple(each for each in self._formats if _all_dates(present, each))
+        formats = self._formats
+        if self._signs:  # a number is a date in ISO's way of writing alone, and in digits
+            first = str(present[0])
+            formats = (dates.ISO,) if dates.ISO in formats and first.isdecimal() and len(first) >= YEAR else ()
+        self._formats = tuple(each for each in formats if _all_dates(present, each))
         if self._different is not None:
             self._different.update(pc.unique(present).to_pylist())
             if len(self._different) > LEVELS_KEPT:

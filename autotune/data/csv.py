@@ -62,7 +62,7 @@ class Csv(FileSource):
         object.__setattr__(self, "target", _names(self.target) if many else str(self.target))
         for key in ("categorical", "drop", "keep", "missing"):
             given = getattr(self, key)
-            object.__setattr__(self, key, _names([given] if isinstance(given, str) else given or ()))
+            object.__setattr__(self, key, _names([str(given)] if isinstance(given, str | int | float) else given or ()))
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -92,8 +92,9 @@ class Csv(FileSource):
         assert isinstance(table, Table)
         train: Rows = SelectedRows(table, rows) if arrays.lazy else table[rows]
         encoder = fit_encoder(table.columns, train, self.levels, tuple(self.missing))
-        constant = {column.name: "it does not vary" for column in table.columns if column.name not in encoder.names}
-        if not encoder.names:
+        varying = set(encoder.names)
+        constant = {column.name: "it does not vary" for column in table.columns if column.name not in varying}
+        if not varying:
             problem = f"no column of {self.path} varies in the training part"
             raise UserError("data.path", problem, "give columns to predict from")
         left_out = {**table.left_out, **constant}

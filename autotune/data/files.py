@@ -54,10 +54,10 @@ def existing_file(path: Path) -> Path:
     Raises:
         UserError: It is not.
     """
-    if path.is_dir():
+    if _is_there(path, "file") and path.is_dir():
         raise UserError("data.path", f"{path} is a folder", "give the path of a file")
-    if not path.exists():
-        raise UserError("data.path", f"there is no file {path}", _near(path))
+    if not path.is_file():
+        raise UserError("data.path", f"{path} is no file of its own", "give a file that can be read twice")
     return path
 
 
@@ -67,15 +67,28 @@ def existing_folder(path: Path) -> Path:
     Raises:
         UserError: It is not.
     """
-    if not path.exists():
-        raise UserError("data.path", f"there is no folder {path}", _near(path))
-    if not path.is_dir():
+    if _is_there(path, "folder") and not path.is_dir():
         raise UserError("data.path", f"{path} is a file", "give the path of a folder")
     return path
 
 
+def _is_there(path: Path, kind: str) -> bool:
+    """True. Raises UserError where there is nothing."""
+    try:
+        is_there = path.exists()
+    except OSError as error:
+        raise UserError(
+            "data.path", f"{path} cannot be read ({error.strerror})", f"give the path of a {kind}"
+        ) from error
+    if not is_there:
+        raise UserError("data.path", f"there is no {kind} {path}", _near(path))
+    return True
+
+
 def _near(path: Path) -> str:
     """What was probably meant, by the names beside it."""
+    if path.is_symlink():
+        return f"the link leads to {path.readlink()}"
     if not path.parent.is_dir():
         return f"{path.parent} is not there either"
     close = difflib.get_close_matches(path.name, [each.name for each in path.parent.iterdir()], n=1)

@@ -116,6 +116,7 @@ class Idx(FileSource):
         """The images in their file; a gzipped one is unpacked beside the system's other temporary files first."""
         shape = (about.shape[0], 1, *about.shape[1:])
         if not _is_gzipped(images):
+            _check_length(images, images.stat().st_size - about.length, about)
             return MappedRows(images, "u1", shape, about.length)
 
         def unpack(folder: Path) -> None:

@@ -156,7 +156,7 @@ class _Passes:
         if rows == 0:
             raise UserError("data.path", f"{self._path} has no rows", "give a file with rows below its column names")
         for name in self._reading.target:
-            self._check_target(name, found[name])
+            self._check_target(name, found[name] if name in found else self._left_out[name])
         self._left_out |= {name: why for name, why in found.items() if isinstance(why, str)}
         columns = {name: column for name, column in found.items() if isinstance(column, Column)}
         self._target_columns = tuple(columns.pop(name) for name in self._reading.target)
@@ -261,6 +261,9 @@ def _check_names(path: Path, names: Sequence[str], reading: Reading) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise UserError("data.path", f"{path} has several columns named {twice[0]!r}", "rename all but one of them")
+    for name, count in Counter(reading.target).items():
+        if count > 1:
+            raise UserError("data.target", f"{name} is named twice", "name each column once")
     for key in ("target", "categorical", "drop", "keep"):
         for name in getattr(reading, key):
             if name not in names:

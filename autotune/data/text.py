@@ -14,6 +14,7 @@ SAMPLE = 1 << 16
 LINES = 100
 DELIMITERS = (",", ";", "\t", "|")
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+NOT_READ = ("idna", "punycode", "undefined", "mbcs", "oem")  # of Python's own, what no file is in
 FALLBACK = "cp1252"  # what spreadsheets in western languages write where it is not UTF-8
 
 
@@ -29,8 +30,12 @@ def encoding_of(path: Path, said: str | None) -> str:
         raise UserError("data.path", f"{path} is empty", "give a file with a line of column names and rows below it")
     if said is not None:
         try:
-            codecs.lookup(said)
-        except LookupError as error:
+            if codecs.lookup(said).incrementaldecoder is None or said.lower() in NOT_READ:
+                raise LookupError(said)
+            b" ".decode(said)  # which those refuse that make bytes of bytes
+        except UnicodeError:
+            pass  # it takes more than a byte
+        except (LookupError, ValueError) as error:
             raise UserError("data.encoding", f"there is no encoding {said}", "leave it out to have it found") from error
         wrong = _undecodable(path, said)
         if wrong is not None:
@@ -54,12 +59,17 @@ def delimiter_of(path: Path, encoding: str, said: str | None) -> str:
     if said is not None:
         if len(said) != 1:
             raise UserError("data.delimiter", f"{said!r} is not one character", "leave it out to have it found")
+        if not said.isascii() or said in '\0\r\n"':
+            raise UserError("data.delimiter", f"{said!r} cannot stand between columns", "leave it out to have it found")
         return said
     with path.open(encoding=encoding, errors="replace", newline="") as file:
         sample = list(islice(file, LINES))
 
     def agreement(delimiter: str) -> tuple[float, int]:
-        widths = Counter(len(row) for row in csv.reader(sample, delimiter=delimiter) if row)
+        try:
+            widths = Counter(len(row) for row in csv.reader(sample, delimiter=delimiter) if row)
+        except csv.Error:  # a field of more characters than it takes
+            return (0.0, 1)
         width, lines = max(widths.items(), key=lambda item: (item[1], item[0]), default=(1, 0))
         return (lines / widths.total(), width) if width > 1 else (0.0, 1)
 

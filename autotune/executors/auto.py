@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from autotune.executors.lightning import LightningExecutor
+from autotune.executors.lightning import CHECKPOINT_SECONDS, LightningExecutor
 from autotune.executors.population import PopulationExecutor
 from autotune.trial import Desk
 
@@ -20,10 +20,19 @@ class AutoExecutor(PopulationExecutor):
         slots: See `PopulationExecutor`.
         compile: See `PopulationExecutor`.
         trials: See `PopulationExecutor`.
+        checkpoint_seconds: See `LightningExecutor`.
+        workers: See `LightningExecutor`.
     """
 
-    def __init__(self, slots: int | str = "auto", compile: bool = False, trials: int | None = None) -> None:  # noqa: A002
-        super().__init__(slots, compile, trials)
+    def __init__(
+        self,
+        slots: int | str = "auto",
+        compile: bool = False,  # noqa: A002
+        trials: int | None = None,
+        checkpoint_seconds: float | None = CHECKPOINT_SECONDS,
+        workers: int | str = 1,
+    ) -> None:
+        super().__init__(slots, compile, trials, checkpoint_seconds, workers)
         self._reasons: dict[str, None] = {}
         self._holds = False
 
@@ -41,14 +50,26 @@ class AutoExecutor(PopulationExecutor):
         """Which executor trains what was rehearsed, and why."""
         whys = "; ".join(self._reasons)
         if self._holds or not whys:
-            return f"population{f'; one by one through Lightning where {whys}' if whys else ''}"
-        return f"lightning, since {whys}"
+            population = self._in_processes("population")
+            return f"{population}{f'; one by one through Lightning where {whys}' if whys else ''}"
+        return f"{self._in_processes('lightning')}, since {whys}"
 
     def run(self, desk: Desk) -> None:
         """Train by what was found out."""
         _log.info("executor: %s", self.chosen)
-        if self._holds or not self._reasons:
-            super().run(desk)
-        else:
+        if not self._stacks:
             self.name = "lightning"
-            LightningExecutor.run(self, desk)
+        super().run(desk)
+
+    @property
+    def most_slots(self) -> int:
+        """See `PopulationExecutor`."""
+        return super().most_slots if self._stacks else self._workers
+
+    def train(self, desk: Desk) -> None:
+        """Train what the desk hands out by what was found out."""
+        (PopulationExecutor if self._stacks else LightningExecutor).train(self, desk)
+
+    @property
+    def _stacks(self) -> bool:
+        return self._holds or not self._reasons

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from autotune.data.batches import EVALUATION_BATCH, Batch, batch_lengths, epoch_order
 from autotune.data.source import Part
+from autotune.executors.checkpoint import Keeper
 from autotune.executors.choice import ALL, Choice, Manner, choose
 from autotune.executors.memory import out_of_memory
 from autotune.executors.ways import Fused, Seat, Way
@@ -39,6 +40,8 @@ class Member(Seat):
         memory: What its schedule remembers.
         seconds: For each epoch its share of the lane's.
         base_rate: The learning rate of its optimizer's first group, before the schedule.
+        keeper: Keeps its state from time to time; None where nothing is kept.
+        kept: The state that it joins a lane with (`Lane.state_of`); None where it begins.
     """
 
     trial: Trial = field(kw_only=True)
@@ -47,9 +50,29 @@ class Member(Seat):
     memory: Any = None
     seconds: list[float] = field(default_factory=list)
     base_rate: float = 0.0
+    keeper: Keeper | None = None
+    kept: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self.memory = self.learner.schedule.begin()
+
+    def take_up(self, kept: Mapping[str, Any]) -> None:
+        """Go on from a state that `Lane.state_of` made of it in another lane."""
+        self.kept = kept
+        self.epoch, self.memory = kept["epoch"], self.learner.schedule.remembered(kept["memory"])
+        self.generator.set_state(kept["generator"])
+
+    def row(self) -> Row:
+        """Its numbers as it joins a lane."""
+        if self.kept is None:
+            return Row.of(self.network, self.learner.update.average is not None)
+        device = next(self.network.parameters()).device
+        average = self.kept["average"]
+        return Row(
+            self.kept["parameters"].to(device),
+            None if average is None else average.to(device),
+            {name: buffer.to(device) for name, buffer in self.kept["buffers"].items()},
+        )
 
     def factors(self) -> list[float]:
         """The schedule's factors for the updates of its next epoch."""
@@ -111,6 +134,8 @@ class Lane:
                 groups[kind] = kind([each.shape for each in parameters], parameters[0]), []
             rule, members = groups[kind]
             rule.join(optimizer, member.learner.update.decay)
+            if member.kept is not None:
+                rule.restore(len(members), dict(member.kept["optimizer"]))
             members.append(member)
         self._groups = list(groups.values())
         self.members = [member for _, members in self._groups for member in members]
@@ -118,12 +143,25 @@ class Lane:
             return
         self._stack = Stack(
             self.members[0].network,
-            [
-                known.get(id(member)) or Row.of(member.network, member.learner.update.average is not None)
-                for member in self.members
-            ],
+            [known.get(id(member)) or member.row() for member in self.members],
         )
+        for member in joining:
+            member.kept = None
         self._way = None if self.choice is None else self._chosen(self.choice)
+
+    def state_of(self, member: Member) -> dict[str, Any]:
+        """What a member's next epochs depend on, between two of them: plain values and tensors of its own."""
+        row = self._stack.row(self.members.index(member))
+        rule, number = next((rule, members.index(member)) for rule, members in self._groups if member in members)
+        return {
+            "parameters": row.parameters.clone(),
+            "average": None if row.average is None else row.average.clone(),
+            "buffers": {name: buffer.clone() for name, buffer in row.buffers.items()},
+            "optimizer": rule.state_of(number),
+            "generator": member.generator.get_state(),
+            "epoch": member.epoch,
+            "memory": member.learner.schedule.kept(member.memory),
+        }
 
     def train_epoch(self, stop: Callable[[], bool]) -> list[dict[str, float]]:
         """Train each member's next epoch and judge it; returns what each measured.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,17 +10,26 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from autotune.assembly import Assembly, assemble, build_data, build_task, guessing, refusal
 from autotune.construct import accepts
 from autotune.cost import CostMeter
 from autotune.data.batches import ArrayData
 from autotune.errors import UserError, nearest
+from autotune.executors.checkpoint import Keeper, checked
 from autotune.executors.memory import out_of_memory
+from autotune.executors.resumption import NotTakenUp, Resumption
+from autotune.executors.workers import counted, share
 from autotune.learner import Interrupted, Learner
 from autotune.optim.learning_rate import LearningRate
 from autotune.optim.schedules import Schedule
 from autotune.trial import Chance, Desk, End, Epoch, Reason, Trial
+
+_log = logging.getLogger(__name__)
+
+# By default a kill costs no more of a trial, and what is shorter is as soon trained again.
+CHECKPOINT_SECONDS = 60.0
 
 # A search has its own progress, checkpoints and logs.
 QUIET = {
@@ -31,9 +41,19 @@ QUIET = {
 
 
 class LightningExecutor:
-    """Trains any LightningModule on any LightningDataModule, and nn.Modules on data in memory."""
+    """Trains any LightningModule on any LightningDataModule, and nn.Modules on data in memory.
+
+    Args:
+        checkpoint_seconds: A trial's state is kept each time it has been trained for so long, at an epoch's end; None
+            neither keeps it nor takes it up.
+        workers: Processes that train side by side, or ``auto``: one for each core.
+    """
 
     name = "lightning"
+
+    def __init__(self, checkpoint_seconds: float | None = CHECKPOINT_SECONDS, workers: int | str = 1) -> None:
+        self.checkpoint_seconds = checked(checkpoint_seconds)
+        self._workers = counted(workers)
 
     def refuses(self, config: Mapping[str, Any]) -> str | None:
         """Why a resolved config cannot work; None where it can."""
@@ -47,14 +67,20 @@ class LightningExecutor:
     def rehearse(self, config: Mapping[str, Any]) -> None:
         """Build what a resolved config says."""
         assembly = assemble(config)
-        make_trainer(assembly, [])
+        device = make_trainer(assembly, []).strategy.root_device
+        if self._workers > 1 and device.type != "cpu":
+            problem = f"{self._workers} processes cannot share the {device.type} device"
+            raise UserError("executor.workers", problem, "give executor.workers=1, or trainer.accelerator=cpu")
         if isinstance(assembly.module, Learner):
             assembly.module.configure_optimizers()
 
     @property
     def chosen(self) -> str:
         """Which executor trains what was rehearsed, and why where that was found out."""
-        return self.name
+        return self._in_processes(self.name)
+
+    def _in_processes(self, name: str) -> str:
+        return name if self._workers == 1 else f"{name} in {self._workers} processes"
 
     def slots_for(self, config: Mapping[str, Any]) -> int:
         """How many trials such as this one may be in training at once."""
@@ -65,10 +91,23 @@ class LightningExecutor:
         return None
 
     def run(self, desk: Desk) -> None:
+        """Train what the desk hands out, by so many processes."""
+        workers = min(self._workers, self.most_slots)
+        if workers > 1:
+            share(desk, self.train, workers, self.most_slots)
+        else:
+            self.train(desk)
+
+    @property
+    def most_slots(self) -> int:
+        """Trials in training at once, at most, in all processes together."""
+        return self._workers
+
+    def train(self, desk: Desk) -> None:
         """Train trial after trial."""
         leave_memory_unfilled()
         while (trial := desk.next_trial()) is not None:
-            desk.ended(train_alone(desk, trial))
+            desk.ended(train_alone(desk, trial, self.checkpoint_seconds))
 
 
 class _Reporter(Checkpoint):
@@ -78,9 +117,10 @@ class _Reporter(Checkpoint):
     have logged, and adds none of its own where there is one.
     """
 
-    def __init__(self, desk: Desk, number: int) -> None:
+    def __init__(self, desk: Desk, number: int, resumption: Resumption) -> None:
         self._desk = desk
         self._number = number
+        self._resumption = resumption
         self.reason = Reason.COMPLETED
         self.desk_error: BaseException | None = None
 
@@ -93,18 +133,23 @@ class _Reporter(Checkpoint):
             raise Interrupted
 
     def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
+        metrics = measured(trainer)
         try:
-            reason = self._desk.judge(Epoch(self._number, trainer.current_epoch, measured(trainer)))
+            reason = self._desk.judge(Epoch(self._number, trainer.current_epoch, metrics))
         except BaseException as error:
             self.desk_error = error
             raise
         if reason is not None:
             self.reason = reason
             trainer.should_stop = True
+        elif self._resumption.keeper is not None:
+            self._resumption.keeper.hear(metrics)
 
 
 class _Scheduled(Callback):
     """A schedule at work on the user's own module."""
+
+    _kept: dict[str, Any] | None = None
 
     def __init__(self, schedule: Schedule, epochs: int) -> None:
         self._schedule = schedule
@@ -114,6 +159,14 @@ class _Scheduled(Callback):
     def on_train_start(self, trainer: Trainer, _: LightningModule) -> None:
         updates = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
         self._rate = LearningRate(trainer.optimizers[0], self._schedule, updates, self._epochs)
+        if self._kept is not None:
+            self._rate.load_state_dict(self._kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._rate.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._kept = state_dict  # for when the optimizer is known
 
     def on_train_batch_start(self, trainer: Trainer, _: LightningModule, batch: Any, index: int) -> None:
         if index % trainer.accumulate_grad_batches == 0:
@@ -135,22 +188,38 @@ def leave_memory_unfilled() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def train_alone(desk: Desk, trial: Trial) -> End:
-    """Train one trial by a Trainer of its own; returns how it ended.
+def train_alone(desk: Desk, trial: Trial, checkpoint_seconds: float | None = None) -> End:
+    """Train one trial by a Trainer of its own, from its checkpoint on where there is one; returns how it ended.
+
+    Args:
+        desk: Hears of it.
+        trial: What is trained.
+        checkpoint_seconds: See `LightningExecutor`.
 
     Raises:
         UserError: Its config cannot be built.
         BaseException: What the desk raises.
     """
-    reporter = _Reporter(desk, trial.number)
-    meter: CostMeter | None = None
+    try:
+        return _train(desk, trial, checkpoint_seconds, takes_up=True)
+    except NotTakenUp as why:
+        _log.warning("%s", why)
+        return _train(desk, trial, checkpoint_seconds, takes_up=False)
+
+
+def _train(desk: Desk, trial: Trial, checkpoint_seconds: float | None, takes_up: bool) -> End:
+    resumption = Resumption(desk, trial.number)
+    reporter = _Reporter(desk, trial.number, resumption)
     try:
         assembly = assemble(trial.config)
         meter, batch_size = cost_meter(assembly)
         if isinstance(assembly.module, Learner):
             assembly.module.stop_requested = lambda: desk.interrupted
         trainer = make_trainer(assembly, [meter, reporter])
-        trainer.fit(assembly.module, datamodule=assembly.data)
+        trained_by = f"lightning on {trainer.strategy.root_device.type}"
+        keeper = Keeper.of(trial, checkpoint_seconds, assembly.module, trained_by)
+        checkpoint = resumption.begin(trainer, assembly.module, keeper, takes_up)
+        trainer.fit(assembly.module, datamodule=assembly.data, ckpt_path=checkpoint)
         return End(trial.number, reporter.reason, meter.cost(assembly.module, batch_size))
     except Interrupted:
         return End(trial.number, Reason.INTERRUPTED)
@@ -160,8 +229,10 @@ def train_alone(desk: Desk, trial: Trial) -> End:
     except UserError:
         raise
     except Exception as error:
-        if reporter.desk_error is not None:
+        if reporter.desk_error is not None or resumption.desk_error is not None:
             raise
+        if resumption.is_pending:
+            raise resumption.failed(error) from error
         return End(trial.number, Reason.OOM if out_of_memory(error) else Reason.ERROR, error=error)
 
 
@@ -204,12 +275,12 @@ def callbacks(assembly: Assembly, ours: list[Callback]) -> list[Callback]:
 
 
 def raise_interrupt(end: SystemExit) -> None:
-    """Raise the Ctrl-C that Lightning made a SystemExit of, where it was one.
+    """Raise the interrupt that Lightning made a SystemExit of, where it was one; its own of SIGTERM has exit code 0.
 
     Raises:
         KeyboardInterrupt: It was.
     """
-    if isinstance(end.__context__, KeyboardInterrupt):
+    if isinstance(end, SIGTERMException) or isinstance(end.__context__, KeyboardInterrupt):
         raise KeyboardInterrupt from end
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psutil
 import torch
 from torch import nn
 
 from autotune.data.batches import EVALUATION_BATCH
+from autotune.errors import UserError, first_line
 
 # Numbers kept for each parameter: itself, its gradient, two moments, an average, and one to work with.
 NUMBERS_A_PARAMETER = 6
@@ -18,6 +22,22 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     said = str(error)
     return isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
+
+
+@contextmanager
+def too_large_said() -> Iterator[None]:
+    """Within it, what does not fit into memory is the user's mistake.
+
+    Raises:
+        UserError: It does not fit.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) or not (out_of_memory(error) or "size calculation overflowed" in str(error)):
+            raise
+        problem = f"this configuration does not fit ({first_line(error)})"
+        raise UserError("memory", problem, "make the model or the data smaller") from error
 
 
 def free_bytes(device: torch.device) -> int:

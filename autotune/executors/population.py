@@ -22,9 +22,11 @@ from autotune.cost import PeakMemory, latencies, size
 from autotune.data.batches import ArrayData
 from autotune.data.source import Part
 from autotune.errors import UserError
+from autotune.executors.checkpoint import Keeper
 from autotune.executors.choice import Choice
 from autotune.executors.lane import Lane, Member
 from autotune.executors.lightning import (
+    CHECKPOINT_SECONDS,
     LightningExecutor,
     leave_memory_unfilled,
     make_trainer,
@@ -66,11 +68,21 @@ class PopulationExecutor(LightningExecutor):
         slots: Trials in training at once, or ``auto``: as many as memory and the length of the search suggest.
         compile: Whether what trains a lane goes through torch.compile.
         trials: How many the search has; None where that is open.
+        checkpoint_seconds: See `LightningExecutor`.
+        workers: See `LightningExecutor`.
     """
 
     name = "population"
 
-    def __init__(self, slots: int | str = "auto", compile: bool = False, trials: int | None = None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        slots: int | str = "auto",
+        compile: bool = False,  # noqa: A002
+        trials: int | None = None,
+        checkpoint_seconds: float | None = CHECKPOINT_SECONDS,
+        workers: int | str = 1,
+    ) -> None:
+        super().__init__(checkpoint_seconds, workers)
         if slots != "auto" and (isinstance(slots, bool) or not isinstance(slots, int) or slots < 1):
             raise UserError(
                 "executor.slots", f"{slots} is no number of slots", "give a whole number from 1 on, or auto"
@@ -109,7 +121,7 @@ class PopulationExecutor(LightningExecutor):
         if taken is None:
             return 1
         accelerator = config["trainer"].get("accelerator")
-        return self._slots or max(1, min(self._most, -(-_room(accelerator) // taken)))
+        return self._slots or max(1, min(self._most, -(-_room(accelerator, PART_OF_MEMORY) // taken)))
 
     def bytes_for(self, config: Mapping[str, Any]) -> int | None:
         """What a trial such as this one is expected to take in memory; None where it is trained alone."""
@@ -170,10 +182,15 @@ class PopulationExecutor(LightningExecutor):
         finally:
             torch.set_default_dtype(default)
 
-    def run(self, desk: Desk) -> None:
+    @property
+    def most_slots(self) -> int:
+        """Trials in training at once, at most, in all processes together."""
+        return self._slots or self._most
+
+    def train(self, desk: Desk) -> None:
         """Train what the desk hands out, as many at once as there are slots."""
         leave_memory_unfilled()
-        crew = _Crew(desk, self, _Slots(self._slots, self._most))
+        crew = _Crew(desk, self, _Slots(self._slots, self._most, PART_OF_MEMORY / self._workers))
         try:
             while crew.take_in():
                 crew.work()
@@ -182,10 +199,10 @@ class PopulationExecutor(LightningExecutor):
                 desk.ended(End(trial.number, Reason.INTERRUPTED))
 
 
-def _room(accelerator: object) -> int:
-    """Bytes that trials on an accelerator may take together."""
+def _room(accelerator: object, part: float) -> int:
+    """Bytes that trials may take together on an accelerator, of whose memory this part is theirs."""
     on_gpu = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
-    return int(PART_OF_MEMORY * free_bytes(torch.device("cuda" if on_gpu else "cpu")))
+    return int(part * free_bytes(torch.device("cuda" if on_gpu else "cpu")))
 
 
 class _Slots:
@@ -194,11 +211,13 @@ class _Slots:
     Args:
         given: By the user; None where it is to be found.
         most: Where it is to be found.
+        part: Of the memory that is free.
     """
 
-    def __init__(self, given: int | None, most: int) -> None:
+    def __init__(self, given: int | None, most: int, part: float) -> None:
         self._given = given
         self._most = most
+        self._part = part
         self._bytes: int | None = None
 
     def free(self, berths: Collection[_Berth], alone: int) -> bool:
@@ -212,7 +231,7 @@ class _Slots:
             return False
         if self._bytes is None:
             accelerator = next((berth.assembly.trainer.get("accelerator") for berth in berths), "cpu")
-            self._bytes = _room(accelerator)
+            self._bytes = _room(accelerator, self._part)
         return sum(len(berth) * berth.bytes for berth in berths) < self._bytes
 
 
@@ -296,7 +315,7 @@ class _Crew(LightningModule):
             BaseException: What the desk raises, and mistakes in a config.
         """
         if self._alone:
-            self._tell(train_alone(self._desk, self._alone.pop(0)))
+            self._tell(train_alone(self._desk, self._alone.pop(0), self._executor.checkpoint_seconds))
             if self._desk.interrupted:
                 raise Interrupted
             return
@@ -331,6 +350,7 @@ class _Crew(LightningModule):
             self.trainer.precision_plugin.convert_module(member.network).to(device)
             if device.type == "cuda":
                 member.generator = torch.Generator(device).manual_seed(member.trial.config["seed"])
+            self._take_up(member, device)
         if berth.leaving or berth.waiting:
             leaving, joining = berth.leaving, berth.waiting
             berth.leaving, berth.waiting = [], []
@@ -356,12 +376,26 @@ class _Crew(LightningModule):
             if end is not None:
                 berth.leaving.append(member)
                 self._tell(end)
+            elif member.keeper is not None:
+                member.keeper.hear(metrics)
+                # Not its share: what a kill costs is the time in which it was trained, among however many.
+                if member.keeper.is_due(member.seconds[-1] * len(berth.lane.members)):
+                    member.keeper.keep(berth.lane.state_of(member))
         self._fill()
         self._clear()
         if self._alone or not self._ready():
             self.trainer.should_stop = True
 
     # How it does it.
+
+    def _take_up(self, member: Member, device: torch.device) -> None:
+        """Have a member go on from where an earlier run kept it last."""
+        seconds = self._executor.checkpoint_seconds
+        member.keeper = Keeper.of(member.trial, seconds, member.learner, f"population on {device.type}")
+        kept = None if member.keeper is None else member.keeper.found()
+        if member.keeper is not None and kept is not None:
+            member.take_up(kept)
+            self._desk.resumed(member.trial.number, member.keeper.goes_on())
 
     def _tell(self, end: End) -> None:
         """Tell the desk of an end; where that stops the search, of all others too."""

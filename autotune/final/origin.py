@@ -62,7 +62,7 @@ def resolved(origin: str, home: str, uri: str | None, fetch_run: FetchRun) -> di
     study = Path(home) / "studies" / origin
     if origin.endswith((".yaml", ".yml")):
         return _checked(origin, _read(origin, Path(origin)))
-    if study.is_dir() and "/" not in origin:
+    if "/" not in origin and origin not in (".", "..") and _is_folder(study):
         if not (study / "best.yaml").is_file():
             raise UserError("from", f"the study {origin} has no trial that was trained to its end", "let it search on")
         return _checked(origin, _read(origin, study / "best.yaml"))
@@ -72,6 +72,13 @@ def resolved(origin: str, home: str, uri: str | None, fetch_run: FetchRun) -> di
     known = [each.name for each in folder.iterdir() if each.is_dir()] if folder.is_dir() else []
     remedy = nearest(origin, known) if known else "give a study's name, a best.yaml or an MLflow run id"
     raise UserError("from", f"no study {origin} in {home}", remedy)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # of a name that is too long
+        return False
 
 
 def _split(override: str) -> tuple[str, str]:
@@ -106,6 +113,10 @@ def _checked(origin: str, text: str) -> dict[str, Any]:
         raise UserError(
             "from", f"{origin} has {config['origin']} under origin", "give a best.yaml as a search writes it"
         )
+    epoch = (config.get("origin") or {}).get("best_epoch")
+    if epoch is not None and (isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 1):
+        problem = f"{origin} has {epoch} under origin.best_epoch"
+        raise UserError("from", problem, "give a best.yaml as a search writes it")
     if any("${" in each for each in yaml_limits.strings(config)):
         raise UserError("from", f"{origin} has interpolations", "give a best.yaml, which has every value written out")
     if any("defaults" in each for each in (config, *config.values()) if isinstance(each, Mapping)):
@@ -123,6 +134,6 @@ class _Loader(yaml.CSafeLoader):
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+"),
+    re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
     list("-+0123456789."),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
-from autotune import serving
+from autotune import naming, serving
 from autotune.assembly import Assembly
 from autotune.data.batches import ArrayData
 from autotune.data.fitting import TableEncoding
@@ -28,10 +29,13 @@ from autotune.final.origin import parsed
 from autotune.learner import Learner
 from autotune.logs import hush_libraries
 from autotune.serving import TablePreprocess
+from autotune.settings import Objective
 from autotune.task import Task
-from autotune.tracking import entries
+from autotune.tracking import Study, entries
+from autotune.tracking.mirror import config_text
+from autotune.tracking.runs import runs_of
 from autotune.tracking.store import Store
-from autotune.trial import Reason, State
+from autotune.trial import State
 from autotune.trust import yaml_limits
 
 if TYPE_CHECKING:
@@ -150,25 +154,38 @@ class Measurements:
     Args:
         client: MLflow's.
         run_id: The run's.
+        objective: What the epochs are compared by; None where they are not.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, objective: Objective | None = None) -> None:
         self._client = client
         self._run_id = run_id
+        self._objective = objective
+        self._best: float | None = None
         self._pending: list[entries.Point] = []
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Write what an epoch measured; what MLflow does not take now is written with the next."""
+        """Write what an epoch measured and the best so far; what MLflow does not take now is written with the next."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self._pending += [entries.Point(entries.key(name), value, now, step) for name, value in metrics.items()]
+        shown = {**dict(entries.measured(*metric) for metric in metrics.items()), **self._best_so_far(metrics)}
+        self._pending += [entries.Point(entries.key(name), value, now, step) for name, value in shown.items()]
         try:
             self._client.log_batch(self._run_id, [Metric(*point) for point in self._pending])
         except Exception as error:  # training does not stop for its mirror
-            _log.warning("MLflow did not take the metrics: %s", first_line(error))
+            _log.warning("MLflow did not take the metrics: %s", entries.mask(first_line(error)))
         else:
             self._pending = []
+
+    def _best_so_far(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The objective as a trial's run has it; nothing where this is no epoch that says something of it."""
+        value = math.nan if self._objective is None else metrics.get(self._objective.metric, math.nan)
+        if self._objective is None or math.isnan(value):
+            return {}
+        if self._best is None or self._objective.better(value, self._best):
+            self._best = value
+        return {entries.OBJECTIVE: entries.finite(self._best)}
 
 
 class FinalRun:
@@ -202,19 +219,15 @@ class FinalRun:
         links = self._links(origin)
         tags = {
             "kind": "train",
-            "stage": "train",
-            "family": family,
-            "seed": config["seed"],
-            "trained_on": on,
+            **_tags("train", config, family, on),
             "study": origin.get("study"),
+            entries.STUDY_ID: origin.get(entries.STUDY_ID),
             "trial_number": origin.get("trial"),
-            "mlflow.source.name": "autotune.train",
-            "mlflow.source.type": "LOCAL",
             **{f"{kind}_run": run.info.run_id for kind, run in links.items()},
             "mlflow.note.content": self._note(name, origin, links),
         }
         self.run_id = self._make(name, tags)
-        self._measurements = Measurements(self._client, self.run_id)
+        self._measurements = Measurements(self._client, self.run_id, Objective.of(config["objective"]))
         self._write_config(self.run_id, config)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -232,30 +245,26 @@ class FinalRun:
             family: The optimizer's name.
             on: What is trained on.
         """
-        tags = {
-            entries.PARENT: self.run_id,
-            "stage": stage,
-            "family": family,
-            "seed": config["seed"],
-            "trained_on": on,
-            "state": State.RUNNING.value,
-            "mlflow.source.name": "autotune.train",
-            "mlflow.source.type": "LOCAL",
-        }
-        run_id, status, state, reason = "", "FAILED", State.FAIL, Reason.ERROR
+        tags = {entries.PARENT: self.run_id, **_tags(stage, config, family, on)}
+        run_id, status = "", "FAILED"
         try:
             run_id = self._make(name, tags)
             self._write_config(run_id, config)
-            yield Measurements(self._client, run_id)
-            status, state, reason = "FINISHED", State.COMPLETE, Reason.COMPLETED
+            yield Measurements(self._client, run_id, Objective.of(config["objective"]))
+            status = "FINISHED"
         except KeyboardInterrupt:
-            status, reason = "KILLED", Reason.INTERRUPTED
+            status = "KILLED"
             raise
         finally:
             if run_id:
-                self._client.set_tag(run_id, "state", state.value)
-                self._client.set_tag(run_id, "reason", reason.value)
-                self._client.set_terminated(run_id, status)
+                self._end(run_id, status)
+
+    def _end(self, run_id: str, status: str) -> None:
+        """End a run, which no later training goes on with."""
+        state, reason = entries.OUTCOME[status]
+        self._client.set_tag(run_id, "state", (State.FAIL if state == State.WAITING else state).value)
+        self._client.set_tag(run_id, "reason", reason.value)
+        self._client.set_terminated(run_id, status)
 
     def _make(self, name: str, tags: Mapping[str, object]) -> str:
         started = entries.milliseconds(datetime.now(UTC))
@@ -266,7 +275,7 @@ class FinalRun:
 
         params = [Param(key, value) for key, value in entries.settings(config).items()]
         self._client.log_batch(run_id, params=params)
-        self._client.log_text(run_id, yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")
+        self._client.log_text(run_id, config_text(config), "config.yaml")
 
     def log_model(self, model: nn.Module, example: Tensor, registered_as: str | None) -> str:
         """Log the model with its signature and an input example, and register it; returns its URI.
@@ -327,28 +336,20 @@ class FinalRun:
             for file in files:
                 if file.exists():
                     self._client.log_artifact(self.run_id, str(file))
-            self._client.set_terminated(self.run_id, status)
+            self._end(self.run_id, status)
         self._store.close()
 
     def _links(self, origin: Mapping[str, Any]) -> dict[str, Run]:
         """The runs of the search and the trial that a config comes from, where they are here."""
-        study = origin.get("study")
-        if (
-            study is None or "'" in f"{study}{origin.get('trial')}"
-        ):  # no search wrote that: it would end the query early
+        name, study_id, trial = (origin.get(key) for key in ("study", entries.STUDY_ID, "trial"))
+        if name is None or "'" in f"{name}{study_id}{trial}":  # no search wrote that: it would end the query early
             return {}
-        found = {}
-        for kind, only in (
-            ("search", f"tags.study = '{study}' and tags.kind = 'search'"),
-            (
-                "trial",
-                f"tags.study = '{study}' and tags.trial_number = '{origin.get('trial')}' and tags.stage = 'search'",
-            ),
-        ):
-            runs = self._client.search_runs([self._experiment_id], only, max_results=1)
-            if runs:
-                found[kind] = runs[0]
-        return found
+        study = Study(name, study_id, None if study_id else name)
+        only = {"search": "tags.kind = 'search'", "trial": f"tags.trial_number = '{trial}' and tags.stage = 'search'"}
+        found = {
+            kind: next(runs_of(self._client, self._experiment_id, study, each), None) for kind, each in only.items()
+        }
+        return {kind: run for kind, run in found.items() if run is not None}
 
     def _note(self, name: str, origin: Mapping[str, Any], links: Mapping[str, Run]) -> str:
         lines = [f"Final training `{name}`."]
@@ -400,9 +401,24 @@ def config_of_run(run_id: str, home: str, uri: str | None = None) -> str:
     if not is_search and "study" in run.data.tags and number.isdecimal():
         config = parsed(f"{name} of the run {run_id}", text)
         if isinstance(config, dict) and "origin" not in config:
-            origin = {"study": run.data.tags["study"], "trial": int(number), **_best_epoch(client, run_id, config)}
+            known = {key: run.data.tags[key] for key in ("study", entries.STUDY_ID) if key in run.data.tags}
+            origin = {**known, "trial": int(number), **_best_epoch(client, run_id, config)}
             text += "\n" + yaml.safe_dump({"origin": origin})
     return text
+
+
+def _tags(stage: str, config: Mapping[str, Any], family: str, on: str) -> dict[str, object]:
+    """What the run of a training is told when it begins."""
+    return {
+        "stage": stage,
+        "state": State.RUNNING.value,
+        "family": family,
+        "schedule": naming.schedule(config),
+        "seed": config["seed"],
+        "trained_on": on,
+        "mlflow.source.name": "autotune.train",
+        "mlflow.source.type": "LOCAL",
+    }
 
 
 def _best_epoch(client: MlflowClient, run_id: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -428,5 +444,5 @@ def _why_not_exported(model: nn.Module, example: Tensor) -> str | None:
 
 
 def _unreachable(store: Store, error: Exception) -> UserError:
-    problem = f"{store.shown} cannot be opened ({first_line(error)})"
+    problem = f"{store.shown} cannot be opened ({entries.mask(first_line(error))})"
     return UserError("tracking.uri", problem, "give another, or tracking=none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from autotune.assembly import Assembly, assemble
+from autotune.errors import UserError
 from autotune.executors.lightning import cost_meter, make_trainer, measured, raise_interrupt
 from autotune.settings import Objective
 
@@ -60,7 +63,8 @@ def train_and_test(
         hear: Is told of each epoch.
 
     Raises:
-        UserError: The objective's metric is not logged, or the config cannot be built.
+        UserError: The objective's metric is not logged, the config cannot be built, or the file of the weights is not
+            what was written.
         KeyboardInterrupt: Ctrl-C.
         Exception: What the user's code raises.
     """
@@ -78,8 +82,10 @@ def train_and_test(
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # our own files are there
     unjudged = {} if is_judged else {"limit_val_batches": 0}
     trainer = make_trainer(assembly, [meter, keeper, _Progress(hear)], max_epochs=epochs, **unjudged)
+    trainer.strategy.checkpoint_io = sealed = Sealed(trainer.strategy.checkpoint_io)
     try:
         trainer.fit(assembly.module, datamodule=assembly.data)
+        sealed.check(weights)
         kept = torch.load(weights, weights_only=True)
         assembly.module.load_state_dict(kept["state_dict"])
         tested = _test(trainer, assembly)
@@ -93,6 +99,50 @@ def train_and_test(
         raise
     score = None if keeper.best_model_score is None else float(keeper.best_model_score)
     return Trained(kept["epoch"] + 1, score, tested, meter.cost(assembly.module, batch_size), assembly)
+
+
+class Sealed(CheckpointIO):
+    """Lightning's way to files, which remembers what it wrote: `torch.load` takes a file with a flipped bit as it is.
+
+    Args:
+        way: Lightning's.
+    """
+
+    def __init__(self, way: CheckpointIO) -> None:
+        self._way = way
+        self._digests: dict[Path, bytes] = {}
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a file."""
+        self._way.save_checkpoint(checkpoint, path, storage_options)
+        self._digests[Path(path).resolve()] = _digest(Path(path))
+
+    def check(self, path: Path) -> None:
+        """Compare a file with what was written.
+
+        Raises:
+            UserError: It is something else.
+        """
+        written = self._digests.get(path.resolve())  # by another process, where several train one model
+        if written is not None and _digest(path) != written:
+            raise UserError("disk", f"{path} is damaged: its content is not what was written", "train again")
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a file."""
+        return self._way.load_checkpoint(path, map_location, weights_only)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a file."""
+        self._way.remove_checkpoint(path)
+
+    def teardown(self) -> None:
+        """End what Lightning's way holds."""
+        self._way.teardown()
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 class _Progress(Checkpoint):

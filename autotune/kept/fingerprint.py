@@ -188,12 +188,14 @@ def _pieces(file: Path, size: int, at_most: int) -> Iterator[bytes]:
 
 def _fixed(name: str, value: Any) -> str:
     if name.startswith("data.") and isinstance(value, str) and name.rpartition(".")[2].endswith(PATHS):
-        path = Path(value).expanduser()
-        if path.is_file() or path.is_dir():
-            try:
+        try:
+            path = Path(value).expanduser()
+            if path.is_file() or path.is_dir():
                 return content(path)
-            except OSError as error:
-                raise UserError(name, f"{value} cannot be read ({error.strerror})", "give one that can") from error
+        except OSError as error:
+            raise UserError(name, f"{value} cannot be read ({error.strerror})", "give one that can") from error
+        except RuntimeError as error:  # of a home folder of nobody
+            raise UserError(name, f"{value} is no path ({error})", "write the whole path") from error
     return json.dumps(masked(value), ensure_ascii=False, default=str)
 
 

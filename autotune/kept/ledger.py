@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -24,9 +25,13 @@ from autotune import naming
 from autotune.errors import UserError
 from autotune.kept.storage import OwnedJournal
 from autotune.pruners import WOULD_STOP
+from autotune.tracking import Study
 from autotune.trial import Reason, Record, State
 
 _CONFIRMATION = "confirmation:"
+# Attributes of a study: its id, the name by which MLflow's runs without one are its own, and the study it was begun in
+# the place of.
+ID, KNOWN_AS, ASIDE = "study_id", "known_as", "aside"
 # A trial's attribute, with which a sampler goes on in another run as in the same: the ``number`` of the draw it comes
 # from, where draws that became no trial count too. For a sampler that knows no tree also ``unchosen``, what it drew for
 # the branches not chosen, and ``again``, the draws just before of what was trained already, whose value it was told.
@@ -46,6 +51,7 @@ class LedgerView:
 
     def __init__(self, storage: BaseStorage, name: str) -> None:
         self._storage = storage
+        self._name = name
         self._study_id = storage.get_study_id_from_name(name)
 
     def trials(self) -> list[FrozenTrial]:
@@ -61,6 +67,14 @@ class LedgerView:
         trials = self.trials()
         kept = [attr for name, attr in self._attributes().items() if name.startswith(_CONFIRMATION)]
         return [_confirmation(trials[attr["trial"]], attr) for attr in sorted(kept, key=_trial_and_seed)]
+
+    @property
+    def study(self) -> Study:
+        """Which study it is."""
+        attributes = self._attributes()
+        study_id, aside = attributes.get(ID), attributes.get(ASIDE)
+        known_as = attributes.get(KNOWN_AS) if study_id else self._name
+        return Study(self._name, study_id, known_as, None if aside is None else Study(**aside))
 
     @property
     def seconds(self) -> float:
@@ -112,6 +126,7 @@ class Ledger(LedgerView):
                 f"write {begun}, or give study.name another name",
             )
         super().__init__(storage, name)
+        identify(storage, self._study_id, name if self.is_resumed else None)
         self._ids = {trial.number: trial._trial_id for trial in self.trials()}
 
     @property
@@ -127,6 +142,11 @@ class Ledger(LedgerView):
         """Write down what the study's values depend on."""
         if fingerprint != self.fingerprint:
             self._storage.set_study_user_attr(self._study_id, "fingerprint", dict(fingerprint))
+
+    def keep_aside(self, aside: Study) -> None:
+        """Write down in the place of which study this one was begun."""
+        kept = {"name": aside.name, "id": aside.id, "known_as": aside.known_as}
+        self._storage.set_study_user_attr(self._study_id, ASIDE, kept)
 
     def note(self, **notes: Any) -> None:
         """Write down what only this run knows."""
@@ -259,6 +279,20 @@ class Ledger(LedgerView):
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self._storage.get_trial(self._ids[number])
+
+
+def identify(storage: BaseStorage, study_id: int, known_as: str | None) -> None:
+    """Give a study of a storage an id where it has none.
+
+    Args:
+        storage: Where it is kept.
+        study_id: The storage's number for it.
+        known_as: The name it was mirrored by so far; None where it is being made.
+    """
+    if ID not in storage.get_study_user_attrs(study_id):
+        if known_as is not None:
+            storage.set_study_user_attr(study_id, KNOWN_AS, known_as)
+        storage.set_study_user_attr(study_id, ID, str(uuid4()))
 
 
 def _is_there(storage: BaseStorage, name: str) -> bool:

@@ -22,6 +22,7 @@ from autotune.kept.ledger import LedgerView
 from autotune.kept.storage import read_storage
 from autotune.settings import Objective
 from autotune.standing import Standing, standing
+from autotune.tracking import Study
 from autotune.trial import Chance, Record, State
 from autotune.trust import yaml_limits
 from autotune.trust.config_files import check_resolvers, resolvers
@@ -45,6 +46,7 @@ class Outcome:
         notes: As the last run left it: ``executor``, ``sampler`` and ``pruner`` (names), ``finished`` (why it ended),
             ``refused`` (why, and how many configurations), ``duplicates``, ``guessing`` (the fields of a `Chance`, or
             None). What is not known yet is missing.
+        study: Which study it is; None where it is kept nowhere.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Outcome:
     confirmations: Sequence[Record]
     seconds: float
     notes: Mapping[str, Any]
+    study: Study | None = None
 
     @classmethod
     def of(cls, ledger: LedgerView, name: str, objective: Objective, config: Mapping[str, Any]) -> Outcome:
@@ -68,6 +71,7 @@ class Outcome:
             ledger.confirmations(),
             ledger.seconds,
             ledger.notes,
+            ledger.study,
         )
 
     @cached_property
@@ -135,7 +139,7 @@ def study_folder(study: str, home: Path, key: str = "from") -> Path:
         UserError: There is none of that name.
     """
     folder = home / "studies" / study
-    if re.fullmatch(r"[\w.-]+", study) and study not in (".", "..") and (folder / "config.yaml").is_file():
+    if re.fullmatch(r"[\w.-]{1,128}", study) and study not in (".", "..") and (folder / "config.yaml").is_file():
         return folder
     known = studies(home)
     remedy = nearest(study, known) if known else "search first: python -m autotune.search"

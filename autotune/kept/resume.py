@@ -16,11 +16,12 @@ from optuna.trial import FrozenTrial
 from autotune.compose import section
 from autotune.errors import UserError
 from autotune.kept.fingerprint import Fingerprint, as_grammar, check_unchanged
-from autotune.kept.ledger import LedgerView
+from autotune.kept.ledger import LedgerView, identify
 from autotune.kept.storage import StudyLock, open_storage, read_storage
 from autotune.kept.whole import write_whole
 from autotune.settings import Settings
 from autotune.space import Space
+from autotune.tracking import Study
 
 JOURNAL = "study.journal"
 
@@ -68,13 +69,13 @@ def _check_database(space: Space, trials: Sequence[FrozenTrial]) -> None:
             raise UserError(name, problem, "give study.resume=fresh to begin anew, or study.name=... for another study")
 
 
-def set_aside(config: DictConfig, settings: Settings) -> str | None:
+def set_aside(config: DictConfig, settings: Settings) -> Study | None:
     """Give a study and its folder another name, the first that is free of ``<name>.1``, ``<name>.2``, ...
 
     To be called by whoever holds the study's lock, which is let go of with the folder.
 
     Returns:
-        The name; None where there is nothing to set aside.
+        The study as it is from then on, without an id where there was but a folder; None where there is nothing.
 
     Raises:
         UserError: The storage cannot be opened.
@@ -85,11 +86,14 @@ def set_aside(config: DictConfig, settings: Settings) -> str | None:
     number = 1
     while (name := f"{settings.name}.{number}") in _taken(config, settings):
         number += 1
+    study = Study(name, None)
     aside = folder.with_name(name)
     is_kept = _is_begun(section(config, "storage"), folder) and settings.name in _names(config, folder, settings.name)
     if is_kept:  # under both names until the folder has the other one, so that none is lost in between
         storage, journal = open_storage(section(config, "storage"), folder)
+        identify(storage, storage.get_study_id_from_name(settings.name), settings.name)
         optuna.copy_study(from_study_name=settings.name, from_storage=storage, to_storage=storage, to_study_name=name)
+        study = LedgerView(storage, name).study
         storage.remove_session()
         if journal is not None:
             journal.close()
@@ -102,7 +106,7 @@ def set_aside(config: DictConfig, settings: Settings) -> str | None:
         storage.remove_session()
         if journal is not None:
             journal.close()
-    return name
+    return study
 
 
 def _is_begun(storage: Mapping[str, Any], folder: Path) -> bool:
@@ -146,6 +150,13 @@ def _rename_in_files(folder: Path, was: str) -> None:
         pattern = rf"study\.name={re.escape(was)}(?=['\s])"
         text = re.sub(pattern, f"study.name={folder.name}", "".join(head)) + OmegaConf.to_yaml(kept)
         write_whole(path, text)
+    path = folder / "best.yaml"
+    if path.is_file():
+        head = [line for line in path.read_text().splitlines(keepends=True) if line.startswith("#")]
+        best = OmegaConf.load(path)
+        best.origin.study = folder.name
+        text = "".join(head).replace(f" from={was}\n", f" from={folder.name}\n")
+        write_whole(path, text + OmegaConf.to_yaml(best))
     path = folder / "summary.json"
     if path.is_file():
         summary = json.loads(path.read_text())

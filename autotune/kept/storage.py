@@ -6,7 +6,9 @@ import fcntl
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +17,7 @@ from typing import Any
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend
 
+from autotune.disk import naming_file
 from autotune.errors import UserError, first_line
 from autotune.trust.masking import mask
 
@@ -24,8 +27,8 @@ class OwnedJournal(BaseJournalBackend):
 
     The file is the one `optuna.storages.journal.JournalFileBackend` writes, so every Optuna tool opens it. Owning it
     spares a lock, an open and an fsync an operation: what is appended reaches the operating system at once, so it
-    survives this process, and the disk at `sync`. A last line that a crash or a full disk cut off is dropped when
-    the file is opened, without which it could never be written again.
+    survives this process, and the disk at `sync`. What a crash, a signal or a full disk cut off is dropped before
+    anything is written behind it, without which the file could never be read again.
 
     Args:
         path: The journal, made where it is missing.
@@ -33,17 +36,19 @@ class OwnedJournal(BaseJournalBackend):
 
     def __init__(self, path: Path) -> None:
         path.touch()
-        self._file = path.open("r+b")
+        self._path = path
+        self._file = path.open("r+b", buffering=0)  # what is kept back would be written later, behind what is dropped
+        content = self._file.read()
+        self._end = content.rfind(b"\n") + 1  # of what was written as a whole
+        self._is_torn = self._end < len(content)
         self._mend()
         self._count = 0
         self._unread: list[dict[str, Any]] = []
 
     def _mend(self) -> None:
-        content = self._file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            self._file.truncate(whole)
-        self._file.seek(whole)
+        if self._is_torn:
+            self._file.truncate(self._end)
+            self._is_torn = False
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         """The operations from a number on. What this process wrote last is answered from memory."""
@@ -51,40 +56,63 @@ class OwnedJournal(BaseJournalBackend):
         if self._count and log_number_from >= first_unread:
             logs = self._unread[log_number_from - first_unread :]
         else:
-            end = self._file.tell()
-            self._file.seek(0)
-            lines = self._file.read(end).splitlines()
+            with open(self._file.fileno(), "rb", closefd=False) as file:
+                file.seek(0)
+                lines = file.read(self._end).splitlines()
             self._count = len(lines)
-            logs = [json.loads(line) for line in lines[log_number_from:]]
+            logs = [_operation(line) for line in lines[log_number_from:]]
         self._unread = []
         return logs
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write operations behind the last one."""
+        """Write operations behind the last one: all of them or, where it raises, none.
+
+        Raises:
+            OSError: They cannot be written; names the file.
+        """
         lines = [json.dumps(log, separators=(",", ":")) for log in logs]
-        parsed = [json.loads(line) for line in lines]
+        parsed = [_operation(line) for line in lines]
         try:
-            self._file.write("".join(f"{line}\n" for line in lines).encode())
-            self._file.flush()
+            self._mend()
+            self._is_torn = True
+            self._end, self._is_torn = self._write("".join(f"{line}\n" for line in lines).encode()), False
             self._unread += parsed
             self._count += len(lines)
-        except BaseException:  # a signal too: what of it is in the file is read from there
+        except BaseException:  # a signal too
             self.forget()
+            with suppress(OSError):  # then before the next ones
+                self._mend()
             raise
+
+    def _write(self, content: bytes) -> int:
+        """Write behind the last whole line; returns where that ends."""
+        place, left = self._end, memoryview(content)
+        with naming_file(self._path):
+            while left:
+                written = os.pwrite(self._file.fileno(), left, place)
+                place, left = place + written, left[written:]
+        return place
 
     def forget(self) -> None:
         """Answer from the file next time, not from memory."""
         self._unread, self._count = [], 0
 
     def sync(self) -> None:
-        """Wait until the disk has all that was written."""
-        os.fsync(self._file.fileno())
+        """Wait until the disk has all that was written.
+
+        Raises:
+            OSError: It does not take it; names the file.
+        """
+        with naming_file(self._path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Sync and let go of the file; once closed, stay closed."""
         if not self._file.closed:
-            self.sync()
-            self._file.close()
+            try:
+                self.sync()
+            finally:
+                self._file.close()
 
 
 class ReadJournal(BaseJournalBackend):
@@ -109,11 +137,21 @@ class ReadJournal(BaseJournalBackend):
         lines = content[:whole].splitlines()
         skipped = log_number_from - self._count
         self._count, self._place = self._count + len(lines), self._place + whole
-        return [json.loads(line) for line in lines[skipped:]]
+        return [_operation(line) for line in lines[skipped:]]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Refused: it is another's."""
         raise PermissionError(f"{self._path} is open for reading")
+
+
+def _operation(line: str | bytes) -> dict[str, Any]:
+    """A line of a journal. A study in memory consists of these: words that trials have in common are there once."""
+    operation: dict[str, Any] = json.loads(line, object_pairs_hook=_shared)
+    return operation
+
+
+def _shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {sys.intern(key): sys.intern(value) if isinstance(value, str) else value for key, value in pairs}
 
 
 class StudyLock:
@@ -125,6 +163,7 @@ class StudyLock:
 
     Raises:
         UserError: Another process has the study; says which.
+        OSError: The folder cannot be written to; names the file.
     """
 
     FILE = "study.lock"
@@ -135,7 +174,7 @@ class StudyLock:
 
     def __enter__(self) -> StudyLock:
         while True:
-            self._file = self._path.open("a+")
+            self._file = self._path.open("ab+", buffering=0)
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -144,16 +183,19 @@ class StudyLock:
             if self._path.exists() and os.fstat(self._file.fileno()).st_ino == self._path.stat().st_ino:
                 break
             self._file.close()
-        self._file.truncate(0)
-        self._file.write(
-            f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        )
-        self._file.flush()
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        try:
+            with naming_file(self._path):
+                self._file.truncate(0)
+                self._file.write(holder.encode())
+        except OSError:
+            self._let_go()
+            raise
         return self
 
     def _held(self) -> UserError:
         self._file.seek(0)
-        holder = self._file.read().strip() or "another process"
+        holder = self._file.read().decode(errors="replace").strip() or "another process"
         self._file.close()
         return UserError(
             self._key, f"{self._path.parent.name} is held by {holder}", "wait for it, or give another name"
@@ -174,7 +216,11 @@ class StudyLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._path.unlink(missing_ok=True)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        with suppress(OSError):  # a disk that was made read-only meanwhile: a lock that nobody holds locks nobody out
+            self._path.unlink(missing_ok=True)
         self._file.close()
 
 
@@ -191,7 +237,7 @@ def open_storage(section: Mapping[str, Any], folder: Path) -> tuple[BaseStorage,
     url = section.get("url")
     if url is None:
         journal = OwnedJournal(folder / "study.journal")
-        return JournalStorage(journal), journal
+        return _journal("study.name", folder / "study.journal", journal), journal
     return _database(str(url)), None
 
 
@@ -207,7 +253,21 @@ def read_storage(section: Mapping[str, Any], folder: Path) -> BaseStorage:
     path = folder / "study.journal"
     if not path.is_file():
         raise UserError("from", f"the study {folder.name} has no study.journal", "search first, or name another study")
-    return JournalStorage(ReadJournal(path))
+    return _journal("from", path, ReadJournal(path))
+
+
+def _journal(key: str, path: Path, journal: BaseJournalBackend) -> JournalStorage:
+    try:
+        return JournalStorage(journal)
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        AssertionError,
+    ) as error:  # of lines that Optuna never wrote
+        problem = f"{path} is no journal of Optuna's ({type(error).__name__}: {first_line(error)})"
+        raise UserError(key, problem, "have a whole copy in its place, or name another study") from error
 
 
 def _database(url: str) -> RDBStorage:

@@ -20,7 +20,8 @@ class LearningRate:
     """
 
     def __init__(self, optimizer: Optimizer, schedule: Schedule, updates_per_epoch: int, epochs: int) -> None:
-        self._groups = [(group, group["lr"]) for group in optimizer.param_groups]
+        self._optimizer = optimizer
+        self._bases = [group["lr"] for group in optimizer.param_groups]
         self._schedule = schedule
         self._updates_per_epoch = max(1, updates_per_epoch)
         self._epochs = epochs
@@ -30,7 +31,7 @@ class LearningRate:
     def before_update(self) -> None:
         """Set the rates for the next update."""
         factor = self._schedule.factor(Progress(self._update, self._updates_per_epoch, self._epochs), self._memory)
-        for group, base in self._groups:
+        for group, base in zip(self._optimizer.param_groups, self._bases, strict=True):
             group["lr"] = base * factor
         self._update += 1
 
@@ -39,3 +40,12 @@ class LearningRate:
         self._memory = self._schedule.after_epoch(self._memory, loss)
         # An epoch cut short by the user's code still counts as a whole one.
         self._update = -(-self._update // self._updates_per_epoch) * self._updates_per_epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it is, as plain values."""
+        return {"bases": list(self._bases), "update": self._update, "memory": self._schedule.kept(self._memory)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where another was, of the same schedule."""
+        self._bases, self._update = list(state["bases"]), state["update"]
+        self._memory = self._schedule.remembered(state["memory"])

@@ -28,8 +28,9 @@ def write_best(folder: Path, outcome: Outcome) -> Path:
     record, objective = outcome.winner, outcome.objective
     assert record is not None
     curve = record.curves[objective.metric]
-    origin = {
+    origin: dict[str, Any] = {
         "study": outcome.name,
+        **({} if outcome.study is None or outcome.study.id is None else {"study_id": outcome.study.id}),
         "trial": record.number,
         "metric": objective.metric,
         "value": record.objective,

@@ -1,7 +1,7 @@
 """The search grammar: from a composed config to Optuna's distributions and back to resolved configs."""
 
-from autotune.space.rules import check
+from autotune.space.rules import check, check_whole
 from autotune.space.tree import SETTINGS, Space, suggest
-from autotune.space.values import SearchValue, parse
+from autotune.space.values import EXAMPLE, SearchValue, parse
 
-__all__ = ["SETTINGS", "SearchValue", "Space", "check", "parse", "suggest"]
+__all__ = ["EXAMPLE", "SETTINGS", "SearchValue", "Space", "check", "check_whole", "parse", "suggest"]

@@ -6,8 +6,8 @@ is found before the first trial and before torch is imported. The parts themselv
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from autotune.errors import UserError, nearest
 from autotune.space.template import Leaf
 from autotune.space.tree import Space
 
+MOST_EPOCHS = 1_000_000
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 
 
@@ -28,7 +29,7 @@ class Rule:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _whole(value: Any) -> bool:
@@ -83,6 +84,16 @@ def _names(value: Any) -> bool:
     return value is None or _name(value) or (isinstance(value, list) and all(map(_name, value)))
 
 
+def _words(value: Any) -> bool:
+    return value is None or _text(value) or (isinstance(value, list) and all(map(_text, value)))
+
+
+def _one_device(value: Any) -> bool:
+    """Whether Lightning would not start the command again for each further device; what is no number it refuses."""
+    several = value.isdecimal() and int(value) > 1 if isinstance(value, str) else _whole(value) and value > 1
+    return not several and not (isinstance(value, list) and len(value) > 1)
+
+
 _SEED = Rule(lambda value: _whole(value) and 0 <= value < 2**32, "a whole number from 0 to 4294967295")
 _FLAG = "true or false"
 
@@ -120,7 +131,9 @@ RULES = {
     "data.limit": Rule(
         lambda value: value is None or _positive_whole(value), "a whole number above 0, or null", "autotune."
     ),
-    "data.size": Rule(_positive_whole, "a whole number of pixels above 0", "autotune."),
+    "data.size": Rule(
+        lambda value: _whole(value) and 1 <= value <= 4096, "a whole number of pixels from 1 to 4096", "autotune."
+    ),
     "data.channels": Rule(lambda value: value in (1, 3), "3 for colour, 1 for grey", "autotune."),
     "data.in_memory_limit": Rule(_counted, "a whole number of bytes from 0 on", "autotune."),
     "data.workers": Rule(_counted, "a whole number from 0 on", "autotune."),
@@ -173,6 +186,8 @@ RULES = {
     "schedule.threshold": Rule(_below_one, "a number from 0 to below 1", "autotune."),
     "schedule.cooldown": Rule(_counted, "a whole number from 0 on", "autotune."),
     "schedule.warmup": Rule(_below_one, "a part of the training, from 0 to below 1", "autotune."),
+    "task.metrics": Rule(_words, "a list of metrics: [f1]"),
+    "task.regression_loss": Rule(lambda value: value is None or _text(value), "mse, mae or huber"),
     "task.label_smoothing": Rule(_below_one, "a number from 0 to below 1"),
     "optimizer.micro_batch": Rule(
         lambda value: value is None or _positive_whole(value), "a whole number above 0, or null"
@@ -180,7 +195,19 @@ RULES = {
     "optimizer.decoupled": Rule(lambda value: isinstance(value, bool), _FLAG),
     "trainer.ema": Rule(lambda value: value is None or _below_one(value), "a number from 0 to below 1, or null"),
     "trainer.accumulate_grad_batches": Rule(_positive_whole, "a whole number above 0"),
-    "trainer.max_epochs": Rule(_positive_whole, "a whole number above 0"),
+    "trainer.gradient_clip_val": Rule(
+        lambda value: value is None or _not_negative(value), "a number not below 0, or null"
+    ),
+    "trainer.deterministic": Rule(
+        lambda value: value is None or isinstance(value, bool) or value == "warn", "true, false or warn"
+    ),
+    "trainer.num_nodes": Rule(lambda value: value == 1, "1: a trial is trained on one machine"),
+    "trainer.callbacks": Rule(lambda value: value in (None, []), "a list of sections with a _target_"),
+    "trainer.callbacks.*": Rule(lambda _: False, "a section with a _target_"),
+    "trainer.devices": Rule(_one_device, "1: a trial is trained on one device"),
+    "trainer.max_epochs": Rule(
+        lambda value: _whole(value) and 1 <= value <= MOST_EPOCHS, f"a whole number from 1 to {MOST_EPOCHS}"
+    ),
 }
 
 
@@ -191,8 +218,26 @@ def check(space: Space) -> None:
         UserError: The first value that breaks one.
     """
     for leaf in space.leaves():
+        _check_place(leaf)
         for value in leaf.values:
             _check_value(leaf, value)
+
+
+def check_whole(config: Mapping[str, Any]) -> None:
+    """Find out whether a resolved config says how long is trained. Raises UserError."""
+    if "max_epochs" not in config["trainer"]:
+        raise UserError("trainer.max_epochs", "is missing", "give it: ++trainer.max_epochs=...")
+
+
+def _check_place(leaf: Leaf) -> None:
+    """Refuse a list or a section where one value stands: the value itself would be held against no rule."""
+    parts = leaf.key.split(".")
+    for end in range(1, len(parts)):
+        key = ".".join(parts[:end])
+        rule = RULES.get(key)
+        if rule is not None and f"{key}.*" not in RULES and leaf.target.startswith(rule.owner):
+            name = ".".join(leaf.name.split(".")[: end - len(parts)])
+            raise UserError(name, "holds more than a value", f"give {rule.right}")
 
 
 def _check_value(leaf: Leaf, value: Any) -> None:

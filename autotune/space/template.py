@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import CategoricalDistribution
 
-from autotune.errors import UserError, nearest
+from autotune.errors import UserError, first_line, nearest
 from autotune.space.values import SearchValue, parse
 
 
@@ -64,6 +64,9 @@ def read(value: Any, name: str) -> Any:
     if isinstance(value, Mapping):
         if "only" in value and all(key == "only" or isinstance(branch, Mapping) for key, branch in value.items()):
             return _read_tree(value, name)
+        fixed = value.get("_fix_")
+        if fixed is not None and not (isinstance(fixed, Mapping) and all(isinstance(key, str) for key in fixed)):
+            raise UserError(join(name, "_fix_"), f"{fixed} fixes nothing", "write _fix_: {data.batch_size: full}")
         return {key: item if key == "_fix_" else read(item, join(name, key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [read(item, join(name, index)) for index, item in enumerate(value)]
@@ -98,7 +101,11 @@ def close_constants(template: Any, settings: Mapping[str, Any]) -> Any:
     value that a branch fixes, or nowhere.
     """
     fixed = set(_fixed_anywhere(template))
-    root = OmegaConf.create({**settings, **_missing_where_open(template, "", fixed)})
+    try:
+        root = OmegaConf.create({**settings, **_missing_where_open(template, "", fixed)})
+    except OmegaConfBaseException as error:
+        key = str(getattr(error, "full_key", None) or "config")
+        raise UserError(key, f"is no value of a config ({first_line(error)})", "write ${key} for another's") from error
 
     def closed(node: Any, path: str) -> Any:
         match node:
@@ -201,6 +208,8 @@ def leaves(node: Any, name: str, key: str, target: str) -> Iterator[Leaf]:
         case Tree():
             for branch, content in node.branches.items():
                 yield from leaves(content, join(node.name, branch), key, "")
+        case dict() if not node.keys() - {"_fix_"}:
+            yield Leaf(name, key, (node,), target)
         case dict():
             own = str(node.get("_target_", target))
             for part, item in node.items():

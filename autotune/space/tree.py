@@ -224,6 +224,8 @@ def _settle(template: Any, pick: Pick) -> dict[str, Any]:
         section = settled
         for parent in parents:
             section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                raise UserError("_fix_", f"{key} lies below {parent}, which is {section}", "fix a key of a section")
         section[last] = value
     return settled
 

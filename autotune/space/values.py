@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -34,7 +35,12 @@ _CALL = re.compile(r"\s*([A-Za-z_]\w*)\s*\(.*\)\s*", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|true|false|null", re.IGNORECASE)
 _MAPPING_KEYS = {"type", "low", "high", "log", "step", "choices"}
 _MAPPING_TYPES = ("float", "int", "categorical")
-_EXAMPLE = "write choice(a,b), range(1,10,2), interval(0,1), int(interval(1,9)) or tag(log,interval(1e-4,1))"
+# Whole numbers up to here are told apart as floats, which samplers count in.
+LARGEST_WHOLE = 2**53
+MOST_STEPS = 100_000  # of a range of fractions
+LONGEST = 10_000  # characters of a search value
+
+EXAMPLE = "write choice(a,b), range(1,10,2), interval(0,1), int(interval(1,9)) or tag(log,interval(1e-4,1))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,8 @@ def _parse_text(key: str, text: str) -> SearchValue | None:
         if remedy.startswith("did you mean"):
             raise UserError(key, f"{text} calls {call[1]}, which is no search function", remedy)
         return None
+    if len(text) > LONGEST:
+        raise UserError(key, f"{text[:20]}... has {len(text)} characters", f"a search value has at most {LONGEST}")
     sweep = _hydra_value(key, text)
     return _from_sweep(key, text, sweep) if isinstance(sweep, Sweep) else None
 
@@ -127,6 +135,8 @@ def _parse_comma_list(key: str, text: str) -> SearchValue | None:
     numbers = all(_NUMBER.fullmatch(part) for part in parts)
     if not numbers and (re.search(r"\s", text) or not all(re.fullmatch(r"[\w.+-]+", part) for part in parts)):
         return None
+    if len(text) > LONGEST:
+        raise UserError(key, f"{text[:20]}... has {len(text)} characters", f"a search value has at most {LONGEST}")
     return _from_sweep(key, text, _hydra_value(key, f"choice({text})"))
 
 
@@ -136,7 +146,7 @@ def _hydra_value(key: str, text: str) -> Any:
     try:
         return OverridesParser.create().parse_override(f"key={inner[1] if inner else text}").value()
     except (HydraException, TypeError, ValueError, AttributeError) as error:
-        raise UserError(key, f"{text} is no search value ({_reason(error)})", _EXAMPLE) from error
+        raise UserError(key, f"{text} is no search value ({_reason(error)})", EXAMPLE) from error
 
 
 def _reason(error: BaseException) -> str:
@@ -163,7 +173,7 @@ def _from_sweep(key: str, text: str, sweep: Any) -> SearchValue:
             if log:
                 raise UserError(key, f"{text} puts the tag log on a range", "write tag(log,int(interval(low,high)))")
             return stepped(key, text, sweep.start, sweep.stop, sweep.step)
-    raise UserError(key, f"{text} is no search value here", _EXAMPLE)
+    raise UserError(key, f"{text} is no search value here", EXAMPLE)
 
 
 def _plain(element: Any) -> Any:
@@ -190,6 +200,8 @@ def choice(key: str, text: str, values: Sequence[Any]) -> SearchValue:
         ):
             raise UserError(key, f"{text} has a search value inside a choice", "choose among plain values")
         scalar = value is None or isinstance(value, bool | int | float | str)
+        if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
+            raise UserError(key, f"{text} has {value}", "choose among finite numbers")
         label = value if scalar else json.dumps(value, separators=(",", ":"))
         # Optuna finds a choice by equality, so 1, 1.0 and true are one and the same to it.
         if label in choices:
@@ -203,6 +215,8 @@ def interval(key: str, text: str, low: Any, high: Any, *, log: bool) -> SearchVa
     _check_bounds(key, text, low, high)
     if log and low <= 0:
         raise UserError(key, f"{text} is logarithmic from {low}", "a logarithmic range begins above 0")
+    if not log and not float(high) - float(low) < math.inf:
+        raise UserError(key, f"{text} is wider than any number", "write closer bounds")
     if isinstance(low, int) and isinstance(high, int):
         return SearchValue(IntDistribution(low, high, log=log))
     return SearchValue(FloatDistribution(float(low), float(high), log=log))
@@ -214,6 +228,9 @@ def stepped(key: str, text: str, start: Any, stop: Any, step: Any) -> SearchValu
         _check_number(key, text, number)
     if step == 0:
         raise UserError(key, f"{text} has a step of 0", "write a step above 0")
+    is_whole = all(isinstance(number, int) for number in (start, stop, step))
+    if not is_whole:
+        _check_steps(key, text, start, stop, step)
     # In decimals, as Hydra counts: (1 - 0) / 0.1 must be 10, whatever binary fractions make of it.
     first, end, by = (Decimal(str(number)) for number in (start, stop, step))
     count = math.ceil((end - first) / by)
@@ -223,14 +240,21 @@ def stepped(key: str, text: str, start: Any, stop: Any, step: Any) -> SearchValu
         )
     last = first + (count - 1) * by
     low, high = min(first, last), max(first, last)
-    if all(isinstance(number, int) for number in (start, stop, step)):
+    if is_whole:
         return SearchValue(IntDistribution(int(low), int(high), step=abs(step)))
     return SearchValue(FloatDistribution(float(low), float(high), step=abs(float(step))))
 
 
+def _check_steps(key: str, text: str, low: Any, high: Any, step: Any) -> None:
+    if abs(float(high) - float(low)) > MOST_STEPS * abs(step):
+        raise UserError(key, f"{text} has more than {MOST_STEPS} steps", "write a range without steps: interval(0,1)")
+
+
 def _check_number(key: str, text: str, number: Any) -> None:
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+    if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) < math.inf:
         raise UserError(key, f"{text} has the bound {number}", "bounds are finite numbers")
+    if isinstance(number, int) and abs(number) > LARGEST_WHOLE:
+        raise UserError(key, f"{text} has the bound {number}", f"whole bounds lie within {LARGEST_WHOLE} of 0")
 
 
 def _check_bounds(key: str, text: str, low: Any, high: Any) -> None:
@@ -259,19 +283,22 @@ def _parse_mapping(key: str, value: Mapping[str, Any]) -> SearchValue | None:
     if not isinstance(log, bool):
         raise UserError(f"{key}.log", f"{log} is neither true nor false", "write log: true or log: false")
     _check_bounds(key, text, low, high)
-    if kind == "int" and not all(float(bound).is_integer() for bound in (low, high)):
-        raise UserError(key, f"{text} is of type int", "write whole bounds, or type: float")
+    if kind == "int":
+        if not all(float(bound).is_integer() for bound in (low, high)):
+            raise UserError(key, f"{text} is of type int", "write whole bounds, or type: float")
+        low, high = int(low), int(high)
     if step is None:
-        cast = int if kind == "int" else float
-        return interval(key, text, cast(low), cast(high), log=log)
+        return interval(key, text, *((low, high) if kind == "int" else (float(low), float(high))), log=log)
     _check_number(key, text, step)
     if log or step <= 0 or (kind == "int" and not float(step).is_integer()):
         raise UserError(
             f"{key}.step", f"{text} has the step {step}", "a step is above 0, whole for int, and not with log"
         )
     if kind == "int":
-        low, high, step = int(low), int(high), int(step)
+        _check_bounds(key, text, low, high)
+        step = int(step)
         return SearchValue(IntDistribution(low, low + (high - low) // step * step, step=step))
+    _check_steps(key, text, low, high, step)
     first, by = Decimal(str(low)), Decimal(str(step))
     last = first + (Decimal(str(high)) - first) // by * by
     return SearchValue(FloatDistribution(float(first), float(last), step=float(by)))

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from autotune.trial import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """Which study a search's runs are of; names come twice, where two homes share a store or one is begun anew.
+
+    Attributes:
+        name: What it is called.
+        id: Its own, whatever it is called; None where it was kept before studies had one.
+        known_as: The name by which runs without an id are its own; None where none of them is.
+        aside: The study in whose place it was begun, under the name that one has since; None where there is none.
+    """
+
+    name: str
+    id: str | None
+    known_as: str | None = None
+    aside: Study | None = None
 
 
 class Tracker(Protocol):
@@ -16,7 +34,7 @@ class Tracker(Protocol):
     def ui_command(self) -> str:
         """The command that shows the mirror; empty where there is none."""
 
-    def search_started(self, study: str, settings: Mapping[str, Any], description: str, resumed: bool) -> None:
+    def search_started(self, study: Study, settings: Mapping[str, Any], description: str, resumed: bool) -> None:
         """Hear that a search begins, or goes on."""
 
     def trial_started(self, record: Record) -> None:

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from autotune import naming
-from autotune.trial import Record, State
+from autotune.tracking import Study
+from autotune.trial import Reason, Record, State
 from autotune.trust.masking import mask as mask
 
 KEY_CHARACTERS = 250
@@ -21,6 +22,8 @@ PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 OBJECTIVE = "objective"
 SEARCH = "search"
+STUDY_ID = "study_id"
+RUN_NAME = "mlflow.runName"
 
 STATUS = {
     State.RUNNING: "RUNNING",
@@ -29,6 +32,15 @@ STATUS = {
     State.PRUNED: "KILLED",
     State.FAIL: "FAILED",
 }
+# What a search or a final training that ended with one of MLflow's statuses has come to, in the words for a trial.
+OUTCOME = {
+    "FINISHED": (State.COMPLETE, Reason.COMPLETED),
+    "KILLED": (State.WAITING, Reason.INTERRUPTED),
+    "FAILED": (State.FAIL, Reason.ERROR),
+}
+
+# What is measured in seconds and takes far less than one: MLflow's table and charts show it in ms.
+_SECONDS = re.compile(r"(cost/latency_\w+)_seconds")
 
 _INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
 
@@ -126,12 +138,22 @@ def dated(note: str, begun: datetime) -> str:
     return f"{begun:%Y-%m-%d %H:%M}\n\n{note}" if note else ""
 
 
-def trial_tags(record: Record, study: str, parent: str) -> dict[str, str]:
+def measured(name: str, value: float) -> tuple[str, float]:
+    """A measurement's name and value in the unit that MLflow shows: a latency is one of thousandths of a second."""
+    brief = _SECONDS.fullmatch(name)
+    return (name, value) if brief is None else (f"{brief[1]}_ms", 1000 * value)
+
+
+def study_tags(study: Study) -> dict[str, str]:
+    """The tags that say of which study a run is."""
+    return tags({"study": study.name, STUDY_ID: study.id})
+
+
+def trial_tags(record: Record, study: Study, parent: str) -> dict[str, str]:
     """The tags of a trial's run."""
-    return tags(
+    return study_tags(study) | tags(
         {
             PARENT: parent,
-            "study": study,
             "trial_number": record.number,
             "state": record.state.value,
             "reason": record.reason and record.reason.value,
@@ -176,7 +198,8 @@ def points(record: Record, start: int, times: Sequence[int], ended: int, behind:
         if epoch >= start and not (over and epoch == final and value != told)
     ]
     if over:
-        found += [Point(key(name), finite(value), ended, 0) for name, value in record.cost.items()]
+        cost = (measured(name, value) for name, value in record.cost.items())
+        found += [Point(key(name), finite(value), ended, 0) for name, value in cost]
         is_written = best.get(final) == told and behind <= record.epochs
         if not is_written and (record.objective is not None or record.epochs):
             last = times[final] + 1 if record.epochs else 0

@@ -15,8 +15,9 @@ from urllib.request import url2pathname
 import yaml
 
 from autotune import naming
-from autotune.tracking import entries
+from autotune.tracking import Study, entries
 from autotune.tracking.entries import Identity
+from autotune.tracking.runs import children_of, runs_of
 from autotune.tracking.store import Store
 from autotune.trial import Record, State
 
@@ -34,7 +35,7 @@ _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C where it was bui
 class Beginning:
     """A search as it begins or goes on; see `autotune.tracking.Tracker.search_started`."""
 
-    study: str
+    study: Study
     settings: Mapping[str, Any]
     description: str
     resumed: bool
@@ -91,7 +92,7 @@ class Mirror:
         self._store = store
         self._experiment = experiment
         self._opened: tuple[MlflowClient, str] | None = None
-        self._study = ""
+        self._study: Study | None = None
         self._parent: _Run | None = None
         self._children: dict[Identity, _Run] = {}
         self._complete = True  # whether _children has all there are
@@ -127,9 +128,15 @@ class Mirror:
         if parent.status != "RUNNING":
             self._client.update_run(parent.run_id, status="RUNNING")
             parent.status = "RUNNING"
+        self._call(parent, beginning.study)
+        if beginning.study.aside is not None:
+            self._rename(beginning.study.aside)
         # A param can't be changed: of a search that goes on with other settings, config.yaml has the new ones.
         params = {key: value for key, value in entries.settings(beginning.settings).items() if key not in parent.params}
-        self._log(parent, [], params, entries.tags({entries.NOTE: beginning.description}))
+        tags = entries.tags({"state": State.RUNNING.value, entries.NOTE: beginning.description})
+        if "reason" in parent.tags:  # of an earlier end
+            tags["reason"] = ""
+        self._log(parent, [], params, tags)
         parent.params |= params
 
     def adopt(self, beginning: Beginning) -> None:
@@ -137,6 +144,7 @@ class Mirror:
         self._study = beginning.study
         self._parent = self._find_parent(beginning) or self._make_parent(beginning)
         self._complete = False
+        self._call(self._parent, beginning.study)
         settings = entries.settings(beginning.settings)
         missing = {key: value for key, value in settings.items() if key not in self._parent.params}
         self._log(self._parent, [], missing, {})
@@ -157,6 +165,7 @@ class Mirror:
             is_doubted: Whether a run that says it has all of it is written to all the same.
         """
         assert self._parent is not None
+        assert self._study is not None
         identity = Identity.of(record)
         child = self._child(identity)
         wanted = entries.params(record.params)
@@ -170,6 +179,7 @@ class Mirror:
             child = self._make(record.name, entries.milliseconds(record.started), tags)
             self._children[identity] = child
         elif not is_doubted and self._is_written(child, record, tags, status):
+            self._log(child, [], {}, tags)  # the study's name or id, where it had another one
             return
         elif child.status != "RUNNING":
             self._client.update_run(child.run_id, status="RUNNING")
@@ -214,7 +224,8 @@ class Mirror:
             entries.Point(f"trials/{state.value}", float(ending.states.get(state.value, 0)), ending.time, 0)
             for state in State
         ]
-        tags: dict[str, object] = {entries.NOTE: ending.answer or None}
+        state, reason = entries.OUTCOME[ending.status]
+        tags: dict[str, object] = {"state": state.value, "reason": reason.value, entries.NOTE: ending.answer or None}
         if ending.best is not None:
             best = self._children.get(Identity.of(ending.best))
             tags |= {
@@ -237,26 +248,41 @@ class Mirror:
     # Runs: found or made.
 
     def _find_parent(self, beginning: Beginning) -> _Run | None:
-        only = f"tags.study = '{beginning.study}' and tags.kind = 'search'"
-        if not beginning.resumed:
-            if self._complete:
-                return None
-            # The last attempt may have got through: then its run began at the very millisecond.
-            only += f" and attributes.start_time = {beginning.time}"
-        client, experiment_id = self._connection()
-        found = client.search_runs([experiment_id], only, max_results=1, order_by=["attributes.start_time DESC"])
-        return _Run.of(found[0]) if found else None
+        if not beginning.resumed and self._complete:
+            return None
+        found = next(runs_of(*self._connection(), beginning.study, "tags.kind = 'search'"), None)
+        return None if found is None else _Run.of(found)
 
     def _make_parent(self, beginning: Beginning) -> _Run:
         tags = {
-            "study": beginning.study,
+            **entries.study_tags(beginning.study),
             "kind": "search",
             "stage": "search",
+            "state": State.RUNNING.value,
             entries.NOTE: beginning.description,
             "mlflow.source.name": "autotune.search",
             "mlflow.source.type": "LOCAL",
         }
-        return self._make(beginning.study, beginning.time, entries.tags(tags))
+        return self._make(beginning.study.name, beginning.time, entries.tags(tags))
+
+    def _call(self, parent: _Run, study: Study) -> None:
+        """Have the run of a search say which study it is."""
+        if parent.tags.get(entries.RUN_NAME, study.name) != study.name:
+            self._client.update_run(parent.run_id, name=study.name)
+            parent.tags[entries.RUN_NAME] = study.name
+        self._log(parent, [], {}, entries.study_tags(study))
+
+    def _rename(self, study: Study) -> None:
+        """Have the runs of a study that was set aside bear the name it has since, the search's own run last."""
+        client, experiment_id = self._connection()
+        found = next(runs_of(client, experiment_id, study, "tags.kind = 'search'"), None)
+        if found is None or found.data.tags.get("study") == study.name:
+            return
+        parent = _Run.of(found)
+        others = [*children_of(client, experiment_id, parent.run_id), *runs_of(client, experiment_id, study)]
+        for other in {run.info.run_id: run for run in others if run.info.run_id != parent.run_id}.values():
+            self._log(_Run.of(other), [], {}, entries.study_tags(study))
+        self._call(parent, study)
 
     def _make(self, name: str, started: int, tags: dict[str, str]) -> _Run:
         client, experiment_id = self._connection()
@@ -273,24 +299,17 @@ class Mirror:
         if self._complete:
             return
         assert self._parent is not None
-        client, experiment_id = self._connection()
-        only = f"tags.`{entries.PARENT}` = '{self._parent.run_id}'"
-        token = None
-        while True:
-            page = client.search_runs([experiment_id], only, max_results=1000, page_token=token)
-            for run in page:
-                identity = Identity.tagged(run.data.tags)
-                if identity is not None:
-                    self._children.setdefault(identity, _Run.of(run))
-            token = page.token
-            if not token:
-                break
+        for run in children_of(*self._connection(), self._parent.run_id):
+            identity = Identity.tagged(run.data.tags)
+            if identity is not None:
+                self._children.setdefault(identity, _Run.of(run))
         self._complete = True
 
     def _is_written(self, child: _Run, record: Record, tags: Mapping[str, str], status: str) -> bool:
         """Whether the run says all of it already; a run is ended after all else is written."""
         is_over = record.state not in (State.RUNNING, State.WAITING)
-        return is_over and child.status == status and tags.items() <= child.tags.items()
+        said = tags.items() - entries.study_tags(self._study).items() if self._study else tags.items()
+        return is_over and child.status == status and said <= child.tags.items()
 
     # What is written into them.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import UserError
+from autotune.tracking import Study
 from autotune.tracking.entries import Identity, milliseconds
 from autotune.tracking.messages import Failure
 from autotune.tracking.mirror import Beginning, Ending
@@ -108,7 +109,7 @@ class MlflowTracker:
 
     # What a search calls: each only notes what it hears.
 
-    def search_started(self, study: str, settings: Mapping[str, Any], description: str, resumed: bool) -> None:
+    def search_started(self, study: Study, settings: Mapping[str, Any], description: str, resumed: bool) -> None:
         """Begin to write."""
         self._beginning = Beginning(study, settings, description, resumed, _now())
         self._thread.start()
@@ -220,7 +221,7 @@ class MlflowTracker:
         """Write all that is pending; raises at the first call that MLflow does not answer."""
         assert self._beginning is not None
         if not self._has_begun:
-            self._mirror.open(self._beginning.study)
+            self._mirror.open(self._beginning.study.name)
             self._advance()
             self._mirror.begin(self._beginning)
             self._has_begun = True

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autotune.tracking import Study
 from autotune.trial import Record
 
 
@@ -21,7 +22,7 @@ class NoTracker:
     def __init__(self, home: Path | str) -> None:
         del home
 
-    def search_started(self, study: str, settings: Mapping[str, Any], description: str, resumed: bool) -> None:
+    def search_started(self, study: Study, settings: Mapping[str, Any], description: str, resumed: bool) -> None:
         """Nothing."""
 
     def trial_started(self, record: Record) -> None:

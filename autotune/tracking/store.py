@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from autotune.errors import UserError
 from autotune.imports import uncollected
@@ -155,10 +156,10 @@ class Store:
         assert self._file is not None
         if self._file.exists():
             return
-        fresh = self._file.with_name(f".{self._file.name}.making")
-        leftover = fresh.with_name(f"{fresh.name}-journal")
-        for file in (fresh, leftover):
-            file.unlink(missing_ok=True)
+        for leftover in self._file.parent.glob(f".{self._file.name}.making*"):
+            leftover.unlink(missing_ok=True)
+        # A name of its own each time: of an attempt that failed, as on a full disk, MLflow keeps the connection.
+        fresh = self._file.with_name(f".{self._file.name}.making-{uuid4().hex}")
         MlflowClient(f"sqlite:///{fresh}")
         write_whole(self._file, fresh.read_bytes())
         fresh.unlink()

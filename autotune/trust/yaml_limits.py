@@ -36,6 +36,8 @@ def read(key: str, shown: str, path: Path, remedy: str) -> str:
         raise UserError(key, f"{shown} cannot be read ({error.strerror})", f"{remedy} that exists") from error
     except UnicodeDecodeError as error:
         raise UserError(key, f"{shown} is no text", remedy) from error
+    except ValueError as error:  # of a zero byte
+        raise UserError(key, f"{shown} is no path ({error})", remedy) from error
 
 
 def check(text: str, aliases: bool) -> None:

@@ -116,7 +116,7 @@ def test_folders_by_their_files_in_conf(tmp_path: Path) -> None:
         ),
         (
             ["data=images", "data.path=a", "data.size=0"],
-            "data.size: 0 is not right here; give a whole number of pixels above 0",
+            "data.size: 0 is not right here; give a whole number of pixels from 1 to 4096",
         ),
         (
             ["data=images", "data.path=a", "data.channels=4"],

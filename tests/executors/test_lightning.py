@@ -184,6 +184,18 @@ def test_a_ctrl_c_stays_one(executor: LightningExecutor) -> None:
     assert desk.ends == []
 
 
+def test_a_sigterm_that_lightning_hears_is_an_interrupt(executor: LightningExecutor) -> None:
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        desk = FakeDesk([resolved()], judge=lambda _: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(KeyboardInterrupt):
+            executor.run(desk)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (heard, desk.ends) == ([signal.SIGTERM], [])
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

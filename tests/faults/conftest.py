@@ -4,7 +4,9 @@ import pytest
 
 from autotune.tracking import remote
 
-from ..tracking.conftest import WriterThread
+from ..tracking.conftest import WriterThread, schema
+
+__all__ = ["schema", "thread"]
 
 
 @pytest.fixture

@@ -23,11 +23,12 @@ def test_killed_at_random_moments_it_loses_nothing(tmp_path: Path) -> None:
     home = tmp_path / "mlruns"
     study = home / "studies" / "killed"
     arguments = typed("killed", BUDGET)
+    in_processes = [*arguments, "executor.workers=2"]
     progress = Progress(study / "study.journal")
     before = told("killed", home)
     # Moments by how much has ended, with those after the last one, in which the answer is written.
-    for moment in sorted(chance.randint(0, BUDGET + CONFIRMED + 3) for _ in range(KILLS)):
-        process = start("search", *arguments, cwd=tmp_path)
+    for kill, moment in enumerate(sorted(chance.randint(0, BUDGET + CONFIRMED + 3) for _ in range(KILLS))):
+        process = start("search", *(in_processes if kill % 2 else arguments), cwd=tmp_path)
         enough = min(moment, BUDGET + CONFIRMED)
         until(lambda process=process, enough=enough: process.poll() is not None or progress.look() >= enough)
         time.sleep(chance.uniform(0, 3.0 if moment > enough or enough == progress.ended == 0 else 0.1))

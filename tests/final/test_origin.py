@@ -65,9 +65,10 @@ def test_a_study_goes_before_a_run_of_the_same_name(home: Path) -> None:
 
 def test_numbers_are_read_as_they_are_meant(tmp_path: Path) -> None:
     text = yaml.safe_dump({key: value for key, value in CONFIG.items() if key != "optimizer"})
-    (tmp_path / "a.yaml").write_text(f"{text}optimizer: {{lr: 1e-3, eps: 1.0e-08, name: e5, width: 10, flag: off}}\n")
+    optimizer = "{lr: 1e-3, eps: 1.0e-08, name: e5, kind: 26e05a, width: 10, flag: off}"
+    (tmp_path / "a.yaml").write_text(f"{text}optimizer: {optimizer}\n")
     read = resolved(str(tmp_path / "a.yaml"), "mlruns", None, nothing_fetched)
-    assert read["optimizer"] == {"lr": 0.001, "eps": 1e-8, "name": "e5", "width": 10, "flag": False}
+    assert read["optimizer"] == {"lr": 0.001, "eps": 1e-8, "name": "e5", "kind": "26e05a", "width": 10, "flag": False}
 
 
 NAMES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,13 @@ from ..commands import plain_yaml
 from ..conftest import Searched
 from ..tracking.stories import Runs
 
-CONFIG: dict[str, Any] = {"optimizer": {"name": "adam", "lr": 0.01}, "model": {"hidden": [64, 32]}, "seed": 7}
+CONFIG: dict[str, Any] = {
+    "optimizer": {"name": "adam", "lr": 0.01},
+    "schedule": {"name": "cosine"},
+    "model": {"hidden": [64, 32]},
+    "objective": {"metric": "val/loss", "direction": "minimize", "worst": 1e4},
+    "seed": 7,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -220,6 +227,33 @@ def test_a_run_that_was_never_begun_leaves_nothing(cwd: Path) -> None:
     before = len(Runs.at(cwd / "mlruns").parents)
     final(cwd).end({"test/loss": 1.0}, [], "KILLED")
     assert len(Runs.at(cwd / "mlruns").parents) == before
+
+
+@pytest.mark.slow
+def test_a_final_training_keeps_its_config_without_passwords(cwd: Path) -> None:
+    run = final(cwd)
+    config = {**CONFIG, "data": {"path": "s3://me:hunter2@bucket"}}
+    run.begin("r", config, {"study": "postgresql://me:hunter2@host"}, "adam", "train")
+    run.end({}, [], "KILLED")
+    assert "s3://***@bucket" in Runs.at(cwd / "mlruns").artifact(read(cwd, run), "config.yaml")
+    assert not [path for path in cwd.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+
+
+@pytest.mark.slow
+def test_the_run_of_a_final_training_has_the_columns_of_a_trial(cwd: Path) -> None:
+    for status, state, reason in (("FINISHED", "COMPLETE", "completed"), ("KILLED", "FAIL", "interrupted")):
+        run = final(cwd)
+        run.begin("r", CONFIG, {}, "adam", "train")
+        assert read(cwd, run).data.tags["state"] == "RUNNING"
+        for epoch, loss in enumerate((0.5, 0.25, math.nan, 0.75), start=1):
+            run.log({"val/loss": loss}, epoch)
+        run.end({"test/loss": 0.3, "cost/latency_sample_seconds": 0.002}, [], status)
+        found = read(cwd, run)
+        shown = ("family", "schedule", "state", "reason", "seed")
+        assert [found.data.tags[tag] for tag in shown] == ["adam", "cosine", state, reason, "7"]
+        assert Runs.at(cwd / "mlruns").history(found, "objective") == [(1, 0.5), (2, 0.25), (4, 0.25)]
+        assert found.data.metrics["cost/latency_sample_ms"] == pytest.approx(2.0)
+        assert "cost/latency_sample_seconds" not in found.data.metrics
 
 
 class Branching(nn.Module):

@@ -44,6 +44,25 @@ def test_the_best_epoch_is_kept_and_every_epoch_is_heard(tmp_path: Path) -> None
     assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt"}
 
 
+@pytest.mark.parametrize("relative", [False, True])
+def test_weights_that_are_not_what_was_written_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: bool
+) -> None:
+    plan = planned()
+    monkeypatch.chdir(tmp_path)
+    weights = Path("best.ckpt") if relative else tmp_path / "best.ckpt"
+
+    def flip_at_the_end(_: Mapping[str, float], epoch: int) -> None:
+        if epoch == 4:
+            content = bytearray(weights.read_bytes())
+            content[len(content) // 2] ^= 1
+            weights.write_bytes(content)
+
+    with pytest.raises(UserError) as refused:
+        train_and_test(plan.resolved, plan.on, plan.epochs, plan.objective, weights, flip_at_the_end)
+    assert str(refused.value) == f"disk: {weights} is damaged: its content is not what was written; train again"
+
+
 def test_it_is_a_function_of_config_and_seed(tmp_path: Path) -> None:
     once = run(planned("seed=3"), tmp_path)
     other = run(planned("seed=4"), tmp_path)

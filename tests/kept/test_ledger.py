@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from optuna.trial import TrialState
 from autotune.errors import UserError
 from autotune.kept.ledger import Ledger
 from autotune.kept.storage import open_storage
+from autotune.tracking import Study
 from autotune.trial import Reason, State
 
 PARAMS = {"optimizer": "adam", "optimizer.adam.lr": 0.01}
@@ -172,3 +174,12 @@ def test_optuna_reads_what_is_not_closed_yet(tmp_path: Path) -> None:
     assert study.trials[1].intermediate_values == {1: 0.5}
     assert (study.best_value, study.best_params) == (0.75, PARAMS)
     ledger.close()
+
+
+def test_a_study_has_an_id_of_its_own_from_the_first_moment_on(open_ledger: Open) -> None:
+    ledger = open_ledger()
+    study = ledger.study
+    assert study.id
+    assert (study.known_as, study.aside) == (None, None)
+    ledger.keep_aside(Study("s.1", "another", "s"))
+    assert open_ledger().study == replace(study, aside=Study("s.1", "another", "s"))

@@ -134,6 +134,11 @@ def test_a_study_begun_anew_leaves_the_earlier_one_under_another_name(storage: s
     assert read("tiny.2", home).objective == read("tiny", home).objective != first.objective
     assert (summary(tiny.with_name("tiny.1"))["study"], summary(tiny)["study"]) == ("tiny.1", "tiny")
     assert StudyLock.FILE not in files(tiny.with_name("tiny.1"))
+    assert plain_yaml(tiny.with_name("tiny.1") / "best.yaml")["origin"]["study"] == "tiny.1"
+    assert "# python -m autotune.train from=tiny.1\n" in (tiny.with_name("tiny.1") / "best.yaml").read_text()
+    ids = [read(name, home).study.id for name in ("tiny", "tiny.1", "tiny.2")]  # type: ignore[union-attr]
+    assert ids[1] == first.study.id  # type: ignore[union-attr]
+    assert len(set(ids)) == 3
     # It goes on under its name, as it would have.
     ended = run("search", *typed, "study.name=tiny.1", "budget.trials=3", cwd=tmp_path)
     assert (ended.code, lines_of_trials(ended)) == (0, ["t0002"])
@@ -162,19 +167,3 @@ def test_a_study_of_an_earlier_version_takes_the_fingerprint_it_is_gone_on_with(
     assert run("search", *UNTRACKED, wider, cwd=tmp_path).code == 0
     assert run("search", *UNTRACKED, cwd=tmp_path).code == 2
     assert run("search", *UNTRACKED, wider, cwd=tmp_path).code == 0
-
-
-@pytest.mark.slow
-def test_mlflow_has_a_run_for_each_of_the_two(tmp_path: Path) -> None:
-    from mlflow import MlflowClient
-
-    typed = [*(each for each in UNTRACKED if each != "tracking=none")]
-    run("search", *typed, cwd=tmp_path)
-    run("search", *typed, "objective=loss", "study.resume=fresh", cwd=tmp_path)
-    run("search", *typed, "objective=loss", "budget.trials=3", cwd=tmp_path)
-    client = MlflowClient(f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}")
-    experiments = [each.experiment_id for each in client.search_experiments()]
-    runs = client.search_runs(experiments, order_by=["attributes.start_time ASC"])
-    parents = [run.info.run_id for run in runs if run.data.tags.get("kind") == "search"]
-    children = [run.data.tags.get("mlflow.parentRunId") for run in runs if run.info.run_id not in parents]
-    assert [children.count(parent) for parent in parents] == [2, 3]

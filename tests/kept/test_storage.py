@@ -49,6 +49,20 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_words_that_operations_share_are_in_memory_once(tmp_path: Path) -> None:
+    journal = OwnedJournal(tmp_path / "j")
+    journal.read_logs(0)
+    log = {"user_attr": {"config": {"the optimizer": {"name": "the one"}}}}
+    journal.append_logs([log])
+    journal.append_logs([log])
+    first, second = journal.read_logs(0)
+    assert first == second == log
+    (key, inner), (same, others) = (each["user_attr"]["config"].popitem() for each in (first, second))
+    assert key is same
+    assert inner["name"] is others["name"]
+    journal.close()
+
+
 def test_every_optuna_tool_reads_the_file(tmp_path: Path) -> None:
     study_with(tmp_path / "j", 2).close()
     study = optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend(str(tmp_path / "j"))))

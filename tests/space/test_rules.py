@@ -104,7 +104,7 @@ WRONG = {
     ),
     "epochs": (
         changed("trainer", "max_epochs", -1),
-        "trainer.max_epochs: -1 is not right here; give a whole number above 0",
+        "trainer.max_epochs: -1 is not right here; give a whole number from 1 to 1000000",
     ),
     "accelerator": (
         changed("trainer", "accelerator", "gpuu"),

@@ -12,8 +12,10 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from autotune.tracking import Study
 from autotune.trial import Reason, Record, State
 
+THE_STUDY = Study("s", "5" * 32)
 BEGUN = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
@@ -66,7 +68,7 @@ def ended(told: Record, reason: Reason, objective: float | None, error: str | No
         reason=reason,
         objective=objective,
         error=error,
-        cost={"cost/epoch_seconds": 0.25},
+        cost={"cost/epoch_seconds": 0.25, "cost/latency_sample_seconds": 0.0005},
         ended=None if state == State.WAITING else told.started + timedelta(minutes=1),
     )
 

@@ -19,23 +19,31 @@ from omegaconf import OmegaConf
 
 from autotune.compose import conf_dir
 from autotune.errors import UserError
+from autotune.tracking import Study
 from autotune.tracking.entries import milliseconds
 from autotune.tracking.mirror import Beginning, Mirror
 from autotune.tracking.mlflow import MlflowTracker
 from autotune.tracking.remote import RemoteMirror
 from autotune.tracking.store import Store
 from autotune.trial import Reason, Record
-from tests.tracking.stories import Runs, completed, ended, record, until
+from tests.tracking.stories import THE_STUDY, Runs, completed, ended, record, until
 
 COMPOSED = {"study": {"name": "s"}, "budget": {"trials": 9}}
 
 pytestmark = pytest.mark.usefixtures("thread")
 
 
-def mirror(home: Path, *told: Record, resumed: bool = False, status: str = "FINISHED", **end: Any) -> Runs:
+def mirror(
+    home: Path,
+    *told: Record,
+    study: Study = THE_STUDY,
+    resumed: bool = False,
+    status: str = "FINISHED",
+    **end: Any,
+) -> Runs:
     """What MLflow has after a search that told all this."""
     tracker = MlflowTracker(home)
-    tracker.search_started("s", COMPOSED, "What it is for", resumed=resumed)
+    tracker.search_started(study, COMPOSED, "What it is for", resumed=resumed)
     for each in told:
         tracker.trial_ended(each) if each.reason else tracker.trial_started(each)
     tracker.search_ended(
@@ -89,6 +97,7 @@ def test_what_a_child_run_has(home: Path) -> None:
     assert child.data.params == {"optimizer.adam.lr": "0.01", "model.batch_norm": "True"}
     assert {name: value for name, value in child.data.tags.items() if not name.startswith("mlflow.")} == {
         "study": "s",
+        "study_id": THE_STUDY.id,
         "trial_number": "4",
         "state": "COMPLETE",
         "reason": "completed",
@@ -102,12 +111,14 @@ def test_what_a_child_run_has(home: Path) -> None:
     assert runs.history(child, "lr") == [(1, 0.01), (2, 0.01), (3, 0.01)]
     assert runs.history(child, "objective") == [(1, 0.5), (2, 0.75), (3, 0.75)]
     assert child.data.metrics["cost/epoch_seconds"] == 0.25
+    assert child.data.metrics["cost/latency_sample_ms"] == 0.5
+    assert "cost/latency_sample_seconds" not in child.data.metrics
     assert yaml.safe_load(runs.artifact(child, "config.yaml")) == told.config
 
 
 def test_a_trial_is_seen_while_it_trains_and_has_each_epoch_once(home: Path) -> None:
     tracker = MlflowTracker(home, flush_seconds=0.02)
-    tracker.search_started("s", COMPOSED, "", resumed=False)
+    tracker.search_started(THE_STUDY, COMPOSED, "", resumed=False)
     tracker.trial_started(record(values=()))
     for count in (1, 2, 3):
         tracker.trial_advanced(record(values=(0.5, 0.75, 0.7)[:count]))
@@ -143,7 +154,7 @@ def test_the_table_sorts_by_objective_with_failed_trials_last_either_way(home: P
         completed(2, (0.9,)),
         ended(record(3, ()), Reason.OOM, None),
     )
-    only = "tags.state LIKE '%'"
+    only = "tags.trial_number LIKE '%'"
     for order, numbers in (("DESC", "2 0 1 3"), ("ASC", "0 2 1 3")):
         found = runs.client.search_runs(["1"], only, order_by=[f"metrics.objective {order}"])
         assert " ".join(run.data.tags["trial_number"] for run in found) == numbers
@@ -175,6 +186,8 @@ def test_what_mlflow_refuses_is_fitted_and_loses_no_trial(home: Path) -> None:
 def test_the_parent_ends_with_the_searchs_status(home: Path, status: str) -> None:
     parent = mirror(home, status=status).parent
     assert parent.info.status == status
+    shown = {"FINISHED": "COMPLETE completed", "KILLED": "WAITING interrupted", "FAILED": "FAIL error"}
+    assert f"{parent.data.tags['state']} {parent.data.tags['reason']}" == shown[status]
     assert parent.info.end_time >= parent.info.start_time
 
 
@@ -227,7 +240,7 @@ def test_a_search_without_an_answer_keeps_its_description(home: Path) -> None:
 
 def test_what_never_ended_is_ended_with_the_search(home: Path) -> None:
     tracker = MlflowTracker(home)
-    tracker.search_started("s", COMPOSED, "", resumed=False)
+    tracker.search_started(THE_STUDY, COMPOSED, "", resumed=False)
     tracker.trial_advanced(record())
     tracker.close()
     runs = Runs.at(home)
@@ -247,7 +260,7 @@ def test_no_password_reaches_mlflow(home: Path, tmp_path: Path) -> None:
         record(params={"data.path": "s3://me:hunter2@host"}), Reason.ERROR, None, "no postgresql://me:hunter2@h"
     )
     tracker = MlflowTracker(home)
-    tracker.search_started("s", {"storage": {"url": "postgresql://me:hunter2@host/db"}}, "", resumed=False)
+    tracker.search_started(THE_STUDY, {"storage": {"url": "postgresql://me:hunter2@host/db"}}, "", resumed=False)
     tracker.trial_ended(told)
     tracker.search_ended(None, {}, [], [config, *pages], "FINISHED", "kept in postgresql://me:hunter2@host/db")
     tracker.close()
@@ -344,7 +357,7 @@ def test_a_search_that_goes_on_keeps_one_run_for_itself_and_for_each_trial(home:
 def test_a_trial_taken_up_again_shows_as_running(home: Path) -> None:
     mirror(home, ended(record(), Reason.INTERRUPTED, None), status="KILLED")
     tracker = MlflowTracker(home, flush_seconds=0.02)
-    tracker.search_started("s", COMPOSED, "", resumed=True)
+    tracker.search_started(THE_STUDY, COMPOSED, "", resumed=True)
     tracker.trial_started(record(values=()))
     until(lambda: Runs.at(home).child().data.tags["state"] == "RUNNING")
     child = Runs.at(home).child()
@@ -361,7 +374,7 @@ def test_a_trial_that_ends_sooner_the_second_time_shows_its_last_objective(home:
 
 def test_a_search_that_was_killed_goes_on_in_the_runs_it_has(home: Path) -> None:
     killed = Mirror(Store(None, home), "autotune")
-    killed.begin(Beginning("s", COMPOSED, "", resumed=False, time=1))
+    killed.begin(Beginning(THE_STUDY, COMPOSED, "", resumed=False, time=1))
     killed.write(record(0, (0.5, 0.75)), [1, 2], 2)
     killed.write(record(1, (0.5,)), [1], 1)
     runs = mirror(home, record(0, ()), completed(0), resumed=True)
@@ -372,7 +385,7 @@ def test_a_search_that_was_killed_goes_on_in_the_runs_it_has(home: Path) -> None
 
 def test_a_new_search_of_a_name_used_before_has_a_run_of_its_own(home: Path) -> None:
     mirror(home, completed(0))
-    runs = mirror(home, completed(0))
+    runs = mirror(home, completed(0), study=Study("s", "6" * 32))
     assert [parent.info.status for parent in runs.parents] == ["FINISHED", "FINISHED"]
     assert len({child.data.tags["mlflow.parentRunId"] for child in runs.children}) == 2
 
@@ -458,7 +471,7 @@ def test_nobody_waits_for_mlflow(home: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Store, "connect", connect)
     tracker = MlflowTracker(home)
-    tracker.search_started("s", COMPOSED, "", resumed=False)
+    tracker.search_started(THE_STUDY, COMPOSED, "", resumed=False)
     tracker.trial_started(record())
     tracker.trial_advanced(record())
     tracker.trial_ended(completed())
@@ -478,7 +491,7 @@ def test_little_is_sent_to_the_writer(home: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(RemoteMirror, "write", write)
     tracker = MlflowTracker(home, flush_seconds=1000)
-    tracker.search_started("s", COMPOSED, "", resumed=False)
+    tracker.search_started(THE_STUDY, COMPOSED, "", resumed=False)
     for epochs in range(100):
         for number in range(3):
             tracker.trial_advanced(record(number, [0.5] * epochs))

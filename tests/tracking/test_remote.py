@@ -12,7 +12,7 @@ from autotune.tracking import remote
 from autotune.tracking.messages import Failure, Line
 from autotune.tracking.mlflow import MlflowTracker
 from autotune.tracking.remote import RemoteMirror, WriterEndedError
-from tests.tracking.stories import completed
+from tests.tracking.stories import THE_STUDY, completed
 
 
 @pytest.mark.usefixtures("hasty")
@@ -31,7 +31,7 @@ def test_a_writer_that_cannot_live_is_given_up(
     works = remote.start_process
     monkeypatch.setattr(remote, "start_process", lambda *given: (started.append(given), works(*given))[1])
     tracker = MlflowTracker(home)
-    tracker.search_started("s", {}, "", resumed=False)
+    tracker.search_started(THE_STUDY, {}, "", resumed=False)
     tracker.trial_ended(completed(0))
     tracker.close()
     again, given_up, incomplete = warned()

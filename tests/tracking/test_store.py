@@ -110,3 +110,15 @@ def test_an_address_that_mlflow_has_no_store_for_is_refused_at_once(uri: str, tm
     ) as caught:
         Store(uri, tmp_path)
     assert "secret" not in str(caught.value)
+
+
+def test_the_name_of_an_experiment_is_no_path(home: Path) -> None:
+    before = {path.name for path in home.parent.iterdir()}
+    store = Store(None, home)
+    client, experiment = store.connect("../../out")
+    artifacts = client.create_run(experiment).info.artifact_uri
+    store.close()
+    assert client.get_experiment(experiment).name == "../../out"
+    assert Path(artifacts.removeprefix("file://")).is_relative_to(home / "artifacts")
+    assert ".." not in artifacts
+    assert {path.name for path in home.parent.iterdir()} == before

@@ -21,7 +21,7 @@ from autotune.tracking import writer
 from autotune.tracking.mlflow import MlflowTracker
 from autotune.tracking.writer import Claim
 from autotune.trial import Reason
-from tests.tracking.stories import Runs, completed, ended, record, until
+from tests.tracking.stories import THE_STUDY, Runs, completed, ended, record, until
 
 COMPOSED = {"study": {"name": "s"}}
 
@@ -42,7 +42,7 @@ def _command(process: psutil.Process) -> list[str]:
 def tracker(home: Path) -> Iterator[MlflowTracker]:
     """The tracker of a search that has begun, its writer in training."""
     made = MlflowTracker(home, flush_seconds=0.02)
-    made.search_started("s", COMPOSED, "", resumed=False)
+    made.search_started(THE_STUDY, COMPOSED, "", resumed=False)
     made.trial_started(record(0))
     until(lambda: len(Runs.at(home).children) == 1)
     yield made
@@ -113,7 +113,7 @@ def test_one_that_never_answers_is_given_up_and_gone(
     monkeypatch.setattr(tracking, "LONGEST", 3.0)
     with hanging() as server:
         made = MlflowTracker(tmp_path, uri=f"http://127.0.0.1:{server.getsockname()[1]}")
-        made.search_started("s", COMPOSED, "", resumed=False)
+        made.search_started(THE_STUDY, COMPOSED, "", resumed=False)
         made.trial_ended(completed(0))
         made.close()
         until(lambda: writers() == [])
@@ -131,7 +131,7 @@ def test_a_dead_server_is_said_once_and_given_up_at_the_end(
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     tracker = MlflowTracker(tmp_path, uri=f"http://me:hunter2@127.0.0.1:{port}", flush_seconds=0.02)
-    tracker.search_started("s", COMPOSED, "", resumed=False)
+    tracker.search_started(THE_STUDY, COMPOSED, "", resumed=False)
     until(lambda: len(warned()) > 0)
     for number in range(5):
         tracker.trial_started(record(number))
@@ -192,7 +192,7 @@ def test_what_it_logs_is_logged_here_and_nothing_reaches_the_terminal(
     monkeypatch.setattr(library, "handlers", [])
     monkeypatch.setattr(library, "propagate", True)
     made = MlflowTracker(home, uri=f"chatty:///{home}/mlflow.db")
-    made.search_started("s", COMPOSED, "", resumed=False)
+    made.search_started(THE_STUDY, COMPOSED, "", resumed=False)
     made.close()
     assert Runs.at(home).parent.info.status == "FAILED"
     said = [(entry.name, entry.levelname, entry.getMessage()) for entry in caplog.records]
@@ -210,13 +210,14 @@ SEARCH = """
 import os, sys
 from pathlib import Path
 from autotune.tracking import mlflow
+from autotune.tracking import Study
 from autotune.tracking.mlflow import MlflowTracker
 from tests.tracking.stories import completed, record
 mlflow.PATIENCE = mlflow.LONGEST = 600
 home, study = Path(sys.argv[1]), sys.argv[2]
 before = sorted(os.listdir("/proc/self/fd"))
 tracker = MlflowTracker(home)
-tracker.search_started(study, {}, "", resumed=False)
+tracker.search_started(Study(study, study), {}, "", resumed=False)
 tracker.trial_started(record())
 tracker.trial_ended(completed())
 tracker.search_ended(None, {}, [], [], "FINISHED")
@@ -286,9 +287,9 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from autotune.tracking.mlflow import MlflowTracker
-from tests.tracking.stories import record
+from tests.tracking.stories import THE_STUDY, record
 tracker = MlflowTracker(Path(sys.argv[1]), uri=sys.argv[2] or None, flush_seconds=0.02)
-tracker.search_started("s", {}, "", resumed=False)
+tracker.search_started(THE_STUDY, {}, "", resumed=False)
 tracker.trial_advanced(record(0, (0.5,)))
 time.sleep(600)
 """
@@ -311,7 +312,7 @@ def test_it_dies_with_a_search_that_is_killed_and_its_runs_are_gone_on_with(
     assert not left.is_running()
     assert list(home.glob("*.mirror.lock"))
     made = MlflowTracker(home)
-    made.search_started("s", {}, "", resumed=True)
+    made.search_started(THE_STUDY, {}, "", resumed=True)
     made.trial_ended(completed(0))
     made.search_ended(None, {}, [], [], "FINISHED")
     made.close()
@@ -379,7 +380,7 @@ def test_a_search_whose_runs_another_writes_says_so_and_waits(home: Path, warned
     other = Claim(home, "s")
     other.take()
     made = MlflowTracker(home, flush_seconds=0.02)
-    made.search_started("s", COMPOSED, "", resumed=False)
+    made.search_started(THE_STUDY, COMPOSED, "", resumed=False)
     made.trial_ended(ended(record(0), Reason.PRUNED, 0.7))
     until(lambda: bool(warned()))
     assert Runs.at(home).parents == []

@@ -59,6 +59,15 @@ class Schedule(ABC):
         """What is remembered after an epoch with this mean training loss."""
         return memory
 
+    def kept(self, memory: Any) -> Any:
+        """What is remembered, for a file: plain values and tuples of them."""
+        return tuple(memory) if isinstance(memory, tuple) else memory
+
+    def remembered(self, kept: Any) -> Any:
+        """What `kept` was made of."""
+        begun = self.begin()
+        return type(begun)(*kept) if isinstance(begun, tuple) else kept
+
     @abstractmethod
     def factor(self, progress: Progress, memory: Any) -> float:
         """The factor for an update, not below 0."""

@@ -97,6 +97,21 @@ class RowRule(StackedOptimizer):
         needed = self._needed()
         self._state = {name: each[rows] for name, each in self._state.items() if name in needed}
 
+    def state_of(self, member: int) -> dict[str, Any]:
+        self._settle()
+        self._grow()
+        own = self._members[member]
+        rows = {name: self._state[name][member].clone() for name in self._begins(own.options)}
+        return {"updates": own.updates, "carried": own.carried, "rows": rows}
+
+    def restore(self, member: int, state: dict[str, Any]) -> None:
+        self._settle()
+        self._grow()
+        own = self._members[member]
+        own.updates, own.carried = state["updates"], state["carried"]
+        for name in self._begins(own.options):
+            self._state[name][member] = state["rows"][name]
+
     def __len__(self) -> int:
         return len(self._members)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,18 @@ class StackedOptimizer(ABC):
     @abstractmethod
     def keep(self, members: Sequence[int]) -> None:
         """Only these members stay, in this order; what was planned is forgotten."""
+
+    @abstractmethod
+    def state_of(self, member: int) -> dict[str, Any]:
+        """What a member's next updates depend on, as plain values and tensors; what was planned is forgotten."""
+
+    @abstractmethod
+    def restore(self, member: int, state: dict[str, Any]) -> None:
+        """Have a member that has made no update go on from what `state_of` said of it; what was planned is forgotten.
+
+        Raises:
+            KeyError: It is of another rule.
+        """
 
     @abstractmethod
     def __len__(self) -> int:

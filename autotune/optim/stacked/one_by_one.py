@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,6 +51,17 @@ class OneByOne(StackedOptimizer):
 
     def keep(self, members: Sequence[int]) -> None:
         self._members = [self._members[i] for i in members]
+        self._factors = ()
+
+    def state_of(self, member: int) -> dict[str, Any]:
+        return {"optimizer": self._members[member].optimizer.state_dict()}
+
+    def restore(self, member: int, state: dict[str, Any]) -> None:
+        own = self._members[member]
+        own.optimizer.load_state_dict(state["optimizer"])  # which makes its groups anew
+        bases = [base for _, base in own.groups]
+        groups = list(zip(own.optimizer.param_groups, bases, strict=True))
+        self._members[member] = replace(own, groups=groups)
         self._factors = ()
 
     def __len__(self) -> int:
