@@ -13,7 +13,7 @@ import sys
 import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,7 +38,7 @@ from autotune.disk import disk_errors_said
 from autotune.errors import UserError, first_line, nearest
 from autotune.interrupts import exit_code as exit_code_of
 from autotune.interrupts import undone_first
-from autotune.settings import check_folder, folder_name
+from autotune.settings import check_folder, discard_empty, folder_name
 from autotune.space import EXAMPLE, SETTINGS
 from autotune.trust import targets
 from autotune.trust.config_files import check_resolvers, conf_dir
@@ -171,7 +171,8 @@ def run_command(
                 ready = _leave_intervals(ready) if arguments.multirun else _leave_sweeps(ready, loader)
             flags = [argument for argument in sys.argv[1:] if argument not in typed]
             sys.argv[1:] = [*flags, *ready, *pinned]
-    with _one_line(), disk_errors_said(home), undone_first(partial(_remove_empty, folder)):
+    undone = nullcontext() if folder is None else undone_first(partial(discard_empty, folder, home))
+    with _one_line(), disk_errors_said(home), undone:
         try:
             if folder is not None:  # Hydra makes it too, and would tell by a traceback where it cannot
                 folder.mkdir(parents=True, exist_ok=True)
@@ -219,13 +220,6 @@ def _check_hydras_folder(config: DictConfig, is_multirun: bool) -> None:
         if Path(folder).is_dir():
             return
     check_folder(f"hydra.{key}.dir", folder)
-
-
-def _remove_empty(folder: Path | None) -> None:
-    """Remove a folder and those above it that nothing is in."""
-    if folder is not None:
-        for each in (folder, *folder.parents):
-            each.rmdir()  # raises at the first that holds something
 
 
 def _mask_multirun() -> None:

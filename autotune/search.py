@@ -151,14 +151,9 @@ def _run(config: DictConfig, settings: Settings, space: Space) -> Ran:
     aside = _set_aside(config, settings) if settings.resume == "fresh" else None
     with StudyLock(settings.folder):
         is_new = [path.name for path in settings.folder.iterdir()] == [StudyLock.FILE]
-        try:
-            changes = check_resume(config, settings, space, fingerprint)
-        except UserError:
-            if is_new:
-                discard(settings.folder, settings.home)
-            raise
         undone = undone_first(partial(discard, settings.folder, settings.home)) if is_new else nullcontext()
         try:
+            changes = check_resume(config, settings, space, fingerprint)
             with logging_to(settings.folder / "search.log"), undone:
                 if aside is not None:
                     _log.info("the earlier study %s is kept as %s", settings.name, aside.name)

@@ -27,8 +27,6 @@ import platform
 import random
 import re
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -36,7 +34,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -50,6 +47,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from autotune.reconcile import reconcile
+from tests.servers import free_port, serving
 
 HERE = Path(__file__).parent
 STUDY = "bench"  # of both
@@ -355,7 +353,7 @@ def _summed(lost: Sequence[Lost]) -> str:
 def server(side: Side, folder: Path, times: int, seed: int) -> Row:  # noqa: ARG001 - once is 30 seconds
     fault = f"MLflow's server dead for {AWAY:.0f} s"
     folder.mkdir(parents=True)
-    port, log = _free_port(), folder / "log"
+    port, log = free_port(), folder / "log"
     command = side.command(folder / "home", 100_000, 9, f"http://127.0.0.1:{port}", seconds=AWAY + 40)
     with serving(folder, port):
         process = start(command, log)
@@ -383,39 +381,6 @@ def server(side: Side, folder: Path, times: int, seed: int) -> Row:  # noqa: ARG
     blocked, at_other_times = ((max(gaps[falls_in]) - usual).total_seconds() for falls_in in (True, False))
     said += f"; blocked for {blocked:.1f} s, at other times for up to {at_other_times:.1f} s"
     return Row(fault, side.name, 1, lost.count, said, blocked)
-
-
-@contextmanager
-def serving(folder: Path, port: int) -> Iterator[None]:
-    """Within it MLflow's own server runs, and is killed at the end."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", f"sqlite:///{folder}/served.db", "--artifacts-destination", f"{folder}/served"),
-        ],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        until(lambda: _answers(port), process)
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def journal(side: Side, folder: Path, times: int, seed: int) -> Row:

@@ -23,6 +23,7 @@ from autotune.tracking import view
 from .browsers import chromium
 from .commands import run, start, trials
 from .conftest import Searched
+from .servers import free_port
 from .tracking.stories import Runs
 
 if TYPE_CHECKING:
@@ -51,14 +52,6 @@ return [...document.querySelectorAll(selector)].find(each => each.checkVisibilit
 """
 # What the charts of a page draw.
 CHARTS = "return [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot.data ?? [])"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    assert isinstance(port, int)
-    return port
 
 
 @pytest.fixture(scope="module")

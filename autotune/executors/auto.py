@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from autotune.executors.lightning import CHECKPOINT_SECONDS, LightningExecutor
+from autotune.executors.lightning import LightningExecutor
 from autotune.executors.population import PopulationExecutor
 from autotune.trial import Desk
 
@@ -14,27 +14,10 @@ _log = logging.getLogger(__name__)
 
 
 class AutoExecutor(PopulationExecutor):
-    """Takes the population for a search that it can train anything of, and says why where it does not.
+    """Takes the population for a search that it can train anything of, and says why where it does not."""
 
-    Args:
-        slots: See `PopulationExecutor`.
-        compile: See `PopulationExecutor`.
-        trials: See `PopulationExecutor`.
-        checkpoint_seconds: See `LightningExecutor`.
-        workers: See `LightningExecutor`.
-    """
-
-    def __init__(
-        self,
-        slots: int | str = "auto",
-        compile: bool = False,  # noqa: A002
-        trials: int | None = None,
-        checkpoint_seconds: float | None = CHECKPOINT_SECONDS,
-        workers: int | str = 1,
-    ) -> None:
-        super().__init__(slots, compile, trials, checkpoint_seconds, workers)
-        self._reasons: dict[str, None] = {}
-        self._holds = False
+    _reasons: tuple[str, ...] = ()
+    _holds = False
 
     def rehearse(self, config: Mapping[str, Any]) -> None:
         """Build what a resolved config says, and find out who can train it."""
@@ -42,8 +25,8 @@ class AutoExecutor(PopulationExecutor):
         why = self.unstackable(config)
         if why is None:
             self._holds = True
-        else:
-            self._reasons[why] = None
+        elif why not in self._reasons:
+            self._reasons += (why,)
 
     @property
     def chosen(self) -> str:

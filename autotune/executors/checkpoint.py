@@ -26,6 +26,7 @@ from torch.nn.parameter import is_lazy
 from autotune import __version__
 from autotune.errors import UserError, first_line
 from autotune.kept.whole import write_whole
+from autotune.settings import LARGEST
 from autotune.trial import Epoch, Trial, add_epoch
 
 _log = logging.getLogger(__name__)
@@ -166,7 +167,7 @@ def read(path: Path, identity: Identity) -> dict[str, Any]:
 def checked(seconds: Any) -> float | None:
     """``executor.checkpoint_seconds``. Raises UserError."""
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if seconds is not None and (not is_number or not math.isfinite(seconds) or seconds < 0):
+    if seconds is not None and (not is_number or not 0 <= seconds <= LARGEST):
         remedy = "give a number from 0 on, or null for no checkpoints"
         raise UserError("executor.checkpoint_seconds", f"{seconds} is no number of seconds", remedy)
     return None if seconds is None else float(seconds)

@@ -113,20 +113,48 @@ class Resumption(Callback):
             raise
 
 
-class _InPlace(CheckpointIO):
-    """Lightning's way to files, but for the trial's own.
+class Wrapped(CheckpointIO):
+    """Lightning's way to files, for what goes another way with some of them.
 
     Args:
-        others: The way to all other files.
+        way: Lightning's.
+    """
+
+    def __init__(self, way: CheckpointIO) -> None:
+        self._way = way
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a file."""
+        self._way.save_checkpoint(checkpoint, path, storage_options)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a file."""
+        return self._way.load_checkpoint(path, map_location, weights_only)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove a file."""
+        self._way.remove_checkpoint(path)
+
+    def teardown(self) -> None:
+        """End what Lightning's way holds."""
+        self._way.teardown()
+
+
+class _InPlace(Wrapped):
+    """Keeps and finds the trial's own file; all others go Lightning's way.
+
+    Args:
+        way: Lightning's.
         keeper: Of the trial.
         module: What the trial trains.
         found: What is in the trial's own file.
     """
 
     def __init__(
-        self, others: CheckpointIO, keeper: Keeper, module: LightningModule, found: dict[str, Any] | None
+        self, way: CheckpointIO, keeper: Keeper, module: LightningModule, found: dict[str, Any] | None
     ) -> None:
-        self._others, self._keeper, self._module, self._found = others, keeper, module, found
+        super().__init__(way)
+        self._keeper, self._module, self._found = keeper, module, found
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Keep the trial's state, or write another file."""
@@ -136,22 +164,14 @@ class _InPlace(CheckpointIO):
             buffers = {name: buffer for name, buffer in self._module.named_buffers() if name not in saved}
             self._keeper.keep({"trainer": checkpoint, "chance": chance(), "buffers": buffers})
         else:
-            self._others.save_checkpoint(checkpoint, path, storage_options)
+            super().save_checkpoint(checkpoint, path, storage_options)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """The state that was found, or another file's."""
         if self._found is not None and path == self._keeper.path:
             found: dict[str, Any] = self._found["trainer"]
             return found
-        return self._others.load_checkpoint(path, map_location, weights_only)
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Remove another file."""
-        self._others.remove_checkpoint(path)
-
-    def teardown(self) -> None:
-        """End what the other way holds."""
-        self._others.teardown()
+        return super().load_checkpoint(path, map_location, weights_only)
 
 
 def chance() -> dict[str, Any]:

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from autotune.assembly import Assembly, assemble
 from autotune.errors import UserError
 from autotune.executors.lightning import cost_meter, make_trainer, measured, raise_interrupt
+from autotune.executors.resumption import Wrapped
 from autotune.settings import Objective
 
 # Given what an epoch measured and its number, counted from 1.
@@ -101,20 +102,20 @@ def train_and_test(
     return Trained(kept["epoch"] + 1, score, tested, meter.cost(assembly.module, batch_size), assembly)
 
 
-class Sealed(CheckpointIO):
-    """Lightning's way to files, which remembers what it wrote: `torch.load` takes a file with a flipped bit as it is.
+class Sealed(Wrapped):
+    """Remembers what Lightning wrote into its files: `torch.load` takes one with a flipped bit as it is.
 
     Args:
         way: Lightning's.
     """
 
     def __init__(self, way: CheckpointIO) -> None:
-        self._way = way
+        super().__init__(way)
         self._digests: dict[Path, bytes] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a file."""
-        self._way.save_checkpoint(checkpoint, path, storage_options)
+        super().save_checkpoint(checkpoint, path, storage_options)
         self._digests[Path(path).resolve()] = _digest(Path(path))
 
     def check(self, path: Path) -> None:
@@ -126,18 +127,6 @@ class Sealed(CheckpointIO):
         written = self._digests.get(path.resolve())  # by another process, where several train one model
         if written is not None and _digest(path) != written:
             raise UserError("disk", f"{path} is damaged: its content is not what was written", "train again")
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a file."""
-        return self._way.load_checkpoint(path, map_location, weights_only)
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Remove a file."""
-        self._way.remove_checkpoint(path)
-
-    def teardown(self) -> None:
-        """End what Lightning's way holds."""
-        self._way.teardown()
 
 
 def _digest(path: Path) -> bytes:

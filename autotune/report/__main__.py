@@ -8,7 +8,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from autotune.compose import run_command, setting
-from autotune.disk import disk_errors_said
 from autotune.errors import UserError
 from autotune.kept.outcome import Outcome, read, studies, study_folder
 from autotune.logs import hush_libraries
@@ -47,14 +46,9 @@ def report(config: DictConfig) -> int:
     """Write the report of one study, or the comparison of several; returns the exit code.
 
     Raises:
-        UserError: A study has no trial yet, or the home cannot be written to.
+        UserError: A study has no trial yet.
     """
     names, home = check_config(config)
-    with disk_errors_said(home):
-        return _report(names, home)
-
-
-def _report(names: Sequence[str], home: Path) -> int:
     hush_libraries()
     outcomes = [read(name, home) for name in names]
     for outcome in outcomes:

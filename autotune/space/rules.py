@@ -6,12 +6,12 @@ is found before the first trial and before torch is imported. The parts themselv
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from autotune.errors import UserError, nearest
+from autotune.settings import LARGEST
 from autotune.space.template import Leaf
 from autotune.space.tree import Space
 
@@ -29,7 +29,7 @@ class Rule:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def _whole(value: Any) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -29,6 +28,7 @@ from optuna.distributions import (
 )
 
 from autotune.errors import UserError, nearest
+from autotune.settings import LARGEST
 
 _FUNCTIONS = ("choice", "range", "interval", "tag", "int", "float", "str", "bool", "sort", "shuffle", "glob")
 _CALL = re.compile(r"\s*([A-Za-z_]\w*)\s*\(.*\)\s*", re.DOTALL)
@@ -200,7 +200,7 @@ def choice(key: str, text: str, values: Sequence[Any]) -> SearchValue:
         ):
             raise UserError(key, f"{text} has a search value inside a choice", "choose among plain values")
         scalar = value is None or isinstance(value, bool | int | float | str)
-        if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
+        if isinstance(value, int | float) and not abs(value) <= LARGEST:
             raise UserError(key, f"{text} has {value}", "choose among finite numbers")
         label = value if scalar else json.dumps(value, separators=(",", ":"))
         # Optuna finds a choice by equality, so 1, 1.0 and true are one and the same to it.

@@ -179,12 +179,17 @@ def test_another_version_is_named_as_such(path: Path) -> None:
 
 
 @pytest.mark.parametrize("executor", [LightningExecutor, PopulationExecutor])
-@pytest.mark.parametrize("seconds", [-1, "often", True, float("nan")])
+@pytest.mark.parametrize("seconds", [-1, "often", True, float("nan"), float("inf")])
 def test_what_are_no_seconds_is_refused(executor: Any, seconds: Any) -> None:
     with pytest.raises(UserError) as refused:
         executor(checkpoint_seconds=seconds)
     remedy = "give a number from 0 on, or null for no checkpoints"
     assert str(refused.value) == f"executor.checkpoint_seconds: {seconds} is no number of seconds; {remedy}"
+
+
+def test_a_whole_number_beyond_all_floats_is_refused_too() -> None:
+    with pytest.raises(UserError, match=r"^executor.checkpoint_seconds: 9{60}\.\.\.9{20} is no number of seconds; "):
+        checked(10**400 - 1)
 
 
 def test_null_is_for_none() -> None:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from ..commands import USERS_ARGUMENTS, USERS_OWN, environment, run, start, wait, write_users_own
+from ..commands import USERS_ARGUMENTS, USERS_OWN, run, start, wait, write_users_own
+from ..servers import free_port, serving
 from ..tracking.stories import Runs
 from .searching import Progress, assert_nothing_is_lost, typed, until
 
@@ -67,42 +62,9 @@ def test_a_home_that_moved_is_whole_where_it_is(few: Path, tmp_path: Path) -> No
     assert not few.exists()
 
 
-@contextmanager
-def serving(folder: Path, port: int) -> Iterator[None]:
-    """Within it MLflow's own server runs, in a process group of its own, and is killed at the end."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", f"sqlite:///{folder}/served.db", "--artifacts-destination", f"{folder}/served"),
-        ],
-        cwd=folder,
-        env=environment(MLFLOW_DISABLE_TELEMETRY="true"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        until(lambda: _answers(port))
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
-
-
 @pytest.mark.parametrize("comes_back", [True, False])
 def test_a_server_that_dies_holds_nothing_up(comes_back: bool, tmp_path: Path) -> None:
-    port = _free_port()
+    port = free_port()
     write_users_own(tmp_path)
     (tmp_path / "users_own.py").write_text(USERS_OWN.replace(*IDLE[0], 1).replace(*IDLE[1]))
     study = tmp_path / "mlruns/studies/served"
