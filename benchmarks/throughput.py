@@ -1,7 +1,7 @@
 """How fast a search trains, against Optuna, Lightning and MLflow put together as a user would, and against its limit.
 
     python benchmarks/throughput.py [--trials 200] [--peer-trials 20] [--data digits]
-    python benchmarks/throughput.py --asha [--seeds 3]
+    python benchmarks/throughput.py --asha [--seeds 3] [--most 1000]
 
 The default space is drawn from once, by chance; all parts train these trials, none pruned, and mirror them to an MLflow
 of their own. The peer and the lightning executor, which train one trial after the other, are given some of them, picked
@@ -14,7 +14,7 @@ The limit is the matrix products of these trials alone: `torch.bmm` over K trial
 backward for each batch, forward for the validation part.
 
 With --asha trials are pruned and drawn by TPE: how long ours takes to a value as good as the best of the peer's whole
-study.
+study, in as many trials as --most says.
 """
 
 from __future__ import annotations
@@ -239,11 +239,8 @@ def throughput(folder: Path, task: Task, trials: int, peer_trials: int) -> None:
     print(f"all {trials} trials would take (a) {whole:.0f} s")
 
 
-def time_to_quality(folder: Path, task: Task, trials: int, seeds: int, slots: int) -> None:
-    executors = ["executor=lightning"]
-    if (conf_dir() / "executor" / "population.yaml").exists():
-        executors.append(f"executor=population executor.slots={slots}")
-    ratios: dict[str, list[float]] = {executor: [] for executor in executors}
+def time_to_quality(folder: Path, task: Task, trials: int, most: int, seeds: int, slots: int) -> None:
+    ratios, of_whole = [], []
     for seed in range(seeds):
         pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3, min_early_stopping_rate=0)
         timing, study = peer(folder / f"peer{seed}", task, trials, (), pruner, seed)
@@ -254,25 +251,24 @@ def time_to_quality(folder: Path, task: Task, trials: int, seeds: int, slots: in
             f"seed {seed}: by hand {goal:.4f} after {reached:.1f} s, {trials} trials in {timing.whole:.1f} s",
             flush=True,
         )
-        for index, executor in enumerate(executors):
-            home = folder / f"ours{seed}-{index}"
-            whole = ours(home, task, f"budget.trials={trials}", f"study.seed={seed}", *executor.split())
-            storage = JournalStorage(JournalFileBackend(str(home / "studies" / "bench" / "study.journal")))
-            found = optuna.load_study(study_name="bench", storage=storage).trials
-            seconds = _seconds_to(found, goal)
-            best = max(trial.value or 0.0 for trial in found)
-            if seconds is None:
-                print(f"  {executor}: not reached in {trials} trials, {whole.whole:.1f} s; its best is {best:.4f}")
-                ratios[executor].append(0.0)
-                continue
-            ratios[executor].append(reached / seconds)
-            print(
-                f"  {executor}: after {seconds:.1f} s ({reached / seconds:.1f} times as fast), "
-                f"{trials} trials in {whole.whole:.1f} s, best {best:.4f}",
-                flush=True,
-            )
-    for executor, each in ratios.items():
-        print(f"{executor}: median {statistics.median(each):.1f} times as fast; 0 stands for not reached")
+        home = folder / f"ours{seed}"
+        how = ("executor=population", f"executor.slots={slots}", f"budget.trials={most}", f"study.seed={seed}")
+        whole = ours(home, task, *how)
+        storage = JournalStorage(JournalFileBackend(str(home / "studies" / "bench" / "study.journal")))
+        found = optuna.load_study(study_name="bench", storage=storage).trials
+        seconds = _seconds_to(found, goal)
+        best = max(trial.value or 0.0 for trial in found)
+        trained = f"{most} trials in {whole.whole:.1f} s, best {best:.4f}"
+        if seconds is None:
+            print(f"  population, {slots} slots: not reached; {trained}", flush=True)
+        else:
+            sooner, of_all = reached / seconds, timing.whole / seconds
+            said = f"{sooner:.1f} times as soon, {of_all:.1f} times as soon as all of its trials"
+            print(f"  population, {slots} slots: after {seconds:.1f} s, {said}; {trained}", flush=True)
+        ratios.append(0.0 if seconds is None else reached / seconds)
+        of_whole.append(0.0 if seconds is None else timing.whole / seconds)
+    sooner, of_all = statistics.median(ratios), statistics.median(of_whole)
+    print(f"median {sooner:.1f} times as soon, {of_all:.1f} as soon as all of the peer's trials; 0: not reached")
 
 
 def _seconds_to(trials: Sequence[optuna.trial.FrozenTrial], goal: float) -> float | None:
@@ -297,6 +293,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of a trial; default: 27, of fashion 3")
     parser.add_argument("--asha", action="store_true", help="time to the best value of the peer's")
     parser.add_argument("--seeds", type=int, default=1, help="how many studies --asha compares")
+    parser.add_argument("--most", type=int, help="trials of ours with --asha; default: five times the peer's")
     parser.add_argument("--slots", type=int, default=32, help="of --asha")
     arguments = parser.parse_args()
     is_digits = arguments.data == "digits"
@@ -319,7 +316,8 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as name:
         if arguments.asha:
-            time_to_quality(Path(name), task, trials, arguments.seeds, arguments.slots)
+            most = arguments.most or 5 * trials
+            time_to_quality(Path(name), task, trials, most, arguments.seeds, arguments.slots)
         else:
             throughput(Path(name), task, trials, peer_trials)
 

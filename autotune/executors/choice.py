@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from autotune.executors.memory import out_of_memory
-from autotune.executors.ways import Fused, InTurn, Seat, Way
+from autotune.executors.ways import Fused, InTurn, Seat, Way, can_go_abreast
 from autotune.stacking.network import StackedNetwork
 from autotune.stacking.stack import Stack
 from autotune.task import Task
@@ -21,9 +21,12 @@ from autotune.task import Task
 FEW = 8  # members that are first tried at once
 PAIR = 2  # the same where a gradient is slow
 SLOW = 0.05  # seconds of a gradient above which measuring itself must cost little
+BRIEF = 0.002  # seconds of a gradient below which threads would mostly wait for one another, or for Python's lock
+FIRST = 64  # samples that tell how slow a gradient is
 # Fused results do not depend on how many share the lane, to the last digit but for rare shapes; so other ways must be
-# clearly faster, not by chance. Likewise more threads, which others could use. They are tried for slow gradients alone:
-# the threads of many short operations wait for one another at each, and where anything else runs, for its time slices.
+# clearly faster, not by chance. Likewise more threads, which others could use. Operations are spread over them for slow
+# gradients alone: the threads of many short operations wait for one another at each, and where anything else runs, for
+# its time slices. Members that are computed abreast wait once a batch, and their results depend on nothing else.
 CLEARLY = 1.2
 TOO_SLOW = 1.5  # some at once that take so many times as long will not gain enough by being more
 ALL = sys.maxsize
@@ -38,16 +41,18 @@ class Manner:
         at_once: Members in one pass; None for one after another.
         channels_last: Whether images are given with their channels last.
         threads: Of the processor that one operation is spread over.
+        abreast: Members of one after another that are computed at the same time, by a thread each.
     """
 
     at_once: int | None
     channels_last: bool = False
     threads: int = 1
+    abreast: int = 1
 
     def way(self, network: StackedNetwork, stack: Stack, task: Task, seats: Sequence[Seat]) -> Way:
         """The way, for these members."""
         if self.at_once is None:
-            return InTurn(stack, task, seats, self.channels_last)
+            return InTurn(stack, task, seats, self.channels_last, self.abreast)
         return Fused(network, stack, task, seats, min(self.at_once, len(seats)))
 
     @contextmanager
@@ -62,7 +67,8 @@ class Manner:
 
     def __str__(self) -> str:
         way = "all at once" if self.at_once == ALL else f"{self.at_once} at once"
-        way = "one after another" if self.at_once is None else way
+        if self.at_once is None:
+            way = "one after another" if self.abreast == 1 else f"{self.abreast} abreast"
         return f"{way}{', channels last' if self.channels_last else ''}, {self.threads} thread{'s'[: self.threads - 1]}"
 
 
@@ -75,16 +81,18 @@ class Choice:
         found: Seconds of a gradient, for each member, in each manner that was tried.
         members: How many there were.
         settled: Whether more members would not change it.
+        samples: That the gradients were of: a batch, or a part of a large one.
     """
 
     manner: Manner
     found: dict[Manner, float]
     members: int
     settled: bool
+    samples: int = 0
 
     def __str__(self) -> str:
         tried = ", ".join(f"{manner} {_time(seconds)}" for manner, seconds in self.found.items())
-        return f"{self.manner}; a member and gradient took: {tried}"
+        return f"{self.manner}; a member and gradient of {self.samples} samples took: {tried}"
 
 
 def choose(
@@ -97,7 +105,9 @@ def choose(
     most: int,
     threads: int,
 ) -> Choice:
-    """Take gradients of a batch in each manner and choose the fastest; the stack and the seats are left as they were.
+    """Take gradients in each manner and choose the fastest; the stack and the seats are left as they were.
+
+    They are of the batch or, where one of it would be slow, of a part of it that is not.
 
     Args:
         network: The forward pass of all.
@@ -110,13 +120,15 @@ def choose(
         threads: How many the process has.
     """
     found: dict[Manner, float] = {}
+    samples = features.shape[1]
+    part = min(FIRST, samples)
 
     def measure(manner: Manner) -> float:
-        some = seats[: manner.at_once or 1]
+        some = seats[: manner.at_once or manner.abreast]
         way = manner.way(network, stack, task, some)
         try:
             with manner.spread():
-                seconds = _seconds(way, stack, some, features[: len(some)], target[: len(some)])
+                seconds = _seconds(way, stack, some, features[: len(some), :part], target[: len(some), :part])
             found[manner] = seconds / len(some)
         except Exception as error:
             if not out_of_memory(error):
@@ -124,24 +136,40 @@ def choose(
             found[manner] = math.inf
         return found[manner]
 
+    if part < samples:
+        expected = measure(Manner(None)) * samples / part
+        part = samples if expected <= SLOW else max(part, int(samples * SLOW / expected))
+        found.clear()
     for channels_last in (False, True) if features.ndim == 5 else (False,):
         measure(Manner(None, channels_last))
     in_turn = best = min(found, key=found.__getitem__)
     fused = math.inf
-    for size in _sizes(min(len(seats), most), FEW if found[in_turn] < SLOW else PAIR):
+    for size in _sizes(min(len(seats), most), FEW if found[in_turn] * samples < SLOW * part else PAIR):
         fused = min(fused, measure(Manner(size)))
         if found[Manner(size)] > TOO_SLOW * found[in_turn]:
             break
     if fused <= CLEARLY * found[in_turn]:
         best = min((each for each in found if each.at_once is not None), key=found.__getitem__)
-    if threads > 1 and found[best] * (best.at_once or 1) > SLOW:
-        spread = replace(best, threads=threads)
-        if CLEARLY * measure(spread) < found[best]:
-            best = spread
+    wider = _wider(best, found[best] * samples / part, seats, features.device, threads)
+    if wider is not None and CLEARLY * measure(wider) < found[best]:
+        best = wider
     settled = len(seats) >= MEASURED_UP_TO or (not math.isinf(fused) and fused > TOO_SLOW * found[in_turn])
     # All at once stays all, whoever joins.
     manner = replace(best, at_once=most) if best.at_once == min(len(seats), most) else best
-    return Choice(manner, found, len(seats), settled)
+    return Choice(manner, found, len(seats), settled, part)
+
+
+def _wider(manner: Manner, seconds: float, seats: Sequence[Seat], device: torch.device, threads: int) -> Manner | None:
+    """The same by more threads, where that may be faster; `seconds` is what a member's gradient takes."""
+    if threads == 1:
+        return None
+    if manner.at_once is not None:
+        return replace(manner, threads=threads) if seconds * manner.at_once > SLOW else None
+    if seconds < BRIEF:
+        return None
+    if len(seats) > 1 and can_go_abreast(seats, device):
+        return replace(manner, abreast=threads)
+    return replace(manner, threads=threads)
 
 
 def _sizes(largest: int, few: int) -> Iterator[int]:

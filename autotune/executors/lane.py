@@ -324,7 +324,9 @@ class Lane:
 
     def _spread(self) -> None:
         if self.choice is not None:
-            torch.set_num_threads(self.choice.manner.threads)
+            manner = self.choice.manner
+            # One that is left alone has the threads of those who went abreast.
+            torch.set_num_threads(manner.threads if len(self.members) > 1 else max(manner.threads, manner.abreast))
 
     def _chosen(self, choice: Choice) -> Way:
         return choice.manner.way(self._network, self._stack, self._task, self.members)

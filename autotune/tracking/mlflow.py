@@ -28,6 +28,8 @@ PATIENCE = 10.0
 LONGEST = 60.0
 # A trial that trains is written at least so often.
 SELDOM_MS = 30_000
+# One that has ended waits no longer: what is left for the end of the search is waited for.
+ENDED_WITHIN = 1.0
 # How long the first trial has the interpreter to itself before the writer imports MLflow, which takes seconds of it.
 HEAD_START = 1.0
 # How long the writer waits before it tries again: doubled each time up to this, and always shortly once `close` waits.
@@ -63,16 +65,16 @@ class MlflowTracker:
     """Writes one parent run a search and one child run a trial (`autotune.tracking.Tracker`).
 
     What is heard is kept by trial, the newest record only: a trial that began and ended between two flushes is written
-    in three calls, however many epochs it had. One that trains on is written when it is `flush_seconds` old and
-    whenever it is twice as old as then, at least every 30 s. Where MLflow fails, that is said once; what is not written
-    stays kept and is tried again, less and less often. A thread feeds the process that writes with what is due, and
-    starts another where that ends unasked.
+    in three calls, however many epochs it had, within a second of its end. One that trains on is written when it is
+    `flush_seconds` old and whenever it is twice as old as then, at least every 30 s. Where MLflow fails, that is said
+    once; what is not written stays kept and is tried again, less and less often. A thread feeds the process that
+    writes with what is due, and starts another where that ends unasked.
 
     Args:
         home: The folder of mlflow.db and artifacts, where `uri` says nothing else.
         uri: See `autotune.tracking.store.Store`.
         experiment: The experiment's name; made where it is missing.
-        flush_seconds: How often what is due is written.
+        flush_seconds: How old a trial that trains is when it is written first.
 
     Raises:
         UserError: An argument is of no use.
@@ -213,7 +215,7 @@ class MlflowTracker:
                     time.sleep(LAST_PAUSE)
             else:
                 failures = restarts = 0
-                pause = self._flush_seconds
+                pause = min(ENDED_WITHIN, self._flush_seconds)
                 if is_last:
                     return
 

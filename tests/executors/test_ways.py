@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autotune.executors.ways import Fused, InTurn, Seat, Way
+from autotune.executors.ways import Fused, InTurn, Seat, Way, can_go_abreast
 from autotune.stacking.network import StackedNetwork
 from autotune.stacking.stack import Row, Stack
 from autotune.task import Task
@@ -50,8 +51,8 @@ class Lane:
     def fused(self, size: int = MEMBERS) -> Way:
         return Fused(self.network, self.stack, TASK, self.seats, size)
 
-    def in_turn(self, channels_last: bool = False) -> Way:
-        return InTurn(self.stack, TASK, self.seats, channels_last)
+    def in_turn(self, channels_last: bool = False, abreast: int = 1) -> Way:
+        return InTurn(self.stack, TASK, self.seats, channels_last, abreast)
 
     def state(self) -> dict[str, Tensor]:
         return {
@@ -66,6 +67,7 @@ WAYS: dict[str, Callable[[Lane], Way]] = {
     "fused by two": lambda lane: lane.fused(2),
     "fused by one": lambda lane: lane.fused(1),
     "in turn": lambda lane: lane.in_turn(),
+    "two abreast": lambda lane: lane.in_turn(abreast=2),
 }
 
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
@@ -211,6 +213,47 @@ def test_channels_last_is_the_same() -> None:
     close(other.state(), one.state())
     with torch.no_grad():
         close(last.outputs(other.features[0]), first.outputs(one.features[0]))
+
+
+def test_members_abreast_are_the_same_to_the_last_bit() -> None:
+    one, other = (Lane(convolutions, (2, 6, 6)) for _ in range(2))
+    alone, abreast = one.in_turn(), other.in_turn(abreast=3)
+    for _ in range(5):
+        assert torch.equal(
+            abreast.differentiate(other.features, other.target), alone.differentiate(one.features, one.target)
+        )
+    expected = one.state()
+    assert all(torch.equal(each, expected[name]) for name, each in other.state().items())
+    with torch.no_grad():
+        answers = abreast.outputs(other.features[0])
+        assert torch.equal(answers, alone.outputs(one.features[0]))
+        assert not answers.requires_grad
+
+
+class Noting(nn.Module):
+    """Notes by which thread it is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.threads: set[str] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.threads.add(threading.current_thread().name)
+        answer: Tensor = self.layer(x)
+        return answer
+
+
+@pytest.mark.parametrize("precision", ["full", "autocast"])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_members_go_abreast_where_threads_share_nothing(dropout: float, precision: str) -> None:
+    lane = Lane(lambda: nn.Sequential(Noting(), nn.Dropout(dropout) if dropout else nn.Identity()))
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
+        assert can_go_abreast(lane.seats, torch.device("cpu")) == (precision == "full" and dropout == 0)
+        lane.in_turn(abreast=2).differentiate(lane.features, lane.target)
+    threads = {thread for seat in lane.seats for thread in seat.network[0].threads}
+    assert all(thread.startswith("member") for thread in threads) == (precision == "full" and dropout == 0)
+    assert not can_go_abreast(lane.seats, torch.device("cuda"))
 
 
 # One member's numbers or mistakes are its own.

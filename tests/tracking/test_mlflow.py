@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from autotune.compose import conf_dir
 from autotune.errors import UserError
 from autotune.tracking import Study
+from autotune.tracking import mlflow as tracking
 from autotune.tracking.entries import milliseconds
 from autotune.tracking.mirror import Beginning, Mirror
 from autotune.tracking.mlflow import MlflowTracker
@@ -498,6 +499,19 @@ def test_little_is_sent_to_the_writer(home: Path, monkeypatch: pytest.MonkeyPatc
     tracker.trial_ended(completed(0))
     tracker.close()
     assert sent == [[(0, 3), (1, 99), (2, 99)]]
+
+
+def test_an_ended_trial_waits_for_no_flush(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "ENDED_WITHIN", 0.02)
+    monkeypatch.setattr(tracking, "HEAD_START", 0.02)
+    tracker = MlflowTracker(home, flush_seconds=1000)
+    tracker.search_started(THE_STUDY, COMPOSED, "", resumed=False)
+    until(lambda: len(Runs.at(home).parents) == 1)  # the first flush was before it
+    tracker.trial_started(record(0))
+    tracker.trial_ended(completed(1))
+    until(lambda: [run.info.status for run in Runs.at(home).children] == ["FINISHED"])
+    tracker.close()
+    assert len(Runs.at(home).children) == 2
 
 
 class Unfit:
