@@ -125,6 +125,7 @@ def test_a_crash_before_any_write_loses_nothing(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     found = [json.loads(line) for line in ended.stdout.splitlines()]
+    print(f"crash points: {sum(each['codes'][0] == 70 for each in found)} tried")
     assert [each for each in found if each["lost"] or each["codes"] not in ([70, 0], [0, None])] == []
     kinds = {each["said"].partition(" ")[0] for each in found}
     assert kinds >= {"storage", "mlflow", "files"}
