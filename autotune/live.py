@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -22,7 +21,7 @@ from autotune.errors import UserError
 from autotune.kept.ledger import LedgerView
 from autotune.logs import off_the_terminal
 from autotune.settings import Settings
-from autotune.tracking import Study, Tracker
+from autotune.tracking import Ending, Study, Tracker
 from autotune.trial import Reason, Record, State
 
 MODES = ("auto", True, False)
@@ -390,17 +389,9 @@ class Watched:
         self._tally.ended(record)
         self._tracker.trial_ended(record)
 
-    def search_ended(
-        self,
-        best: Record | None,
-        states: Mapping[str, int],
-        best_history: Sequence[tuple[int, float]],
-        files: Sequence[Path],
-        status: str,
-        answer: str = "",
-    ) -> None:
+    def search_ended(self, ending: Ending) -> None:
         """Tell the tracker."""
-        self._tracker.search_ended(best, states, best_history, files, status, answer)
+        self._tracker.search_ended(ending)
 
     def close(self) -> None:
         """Tell the tracker."""

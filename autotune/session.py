@@ -36,7 +36,7 @@ from autotune.settings import Settings
 from autotune.space import Space
 from autotune.steering import build_pruner, build_sampler, first_seed, remark, sampler_by_trial
 from autotune.study import Coordinator
-from autotune.tracking import Study, Tracker
+from autotune.tracking import Ending, Study, Tracker
 from autotune.tracking.entries import dated
 from autotune.trial import Executor
 from autotune.trust.masking import kept, mask
@@ -191,7 +191,7 @@ class Session:
         states = Counter(record.state.value for record in outcome.records)
         files = [folder / "config.yaml", *written.files]
         answer = dated(written.answer, self._begun_at)
-        self._tracker.search_ended(outcome.winner, states, outcome.history, files, status, answer)
+        self._tracker.search_ended(Ending(status, outcome.winner, states, outcome.history, files, answer))
         self._tracker.close()
         return outcome
 

@@ -18,8 +18,9 @@ from autotune.kept.storage import StudyLock
 from autotune.logs import hush_libraries
 from autotune.reconcile import Difference, difference, mirror_of
 from autotune.settings import address, home_folder
+from autotune.tracking import Ending
 from autotune.tracking.entries import Identity, dated, milliseconds
-from autotune.tracking.mirror import Beginning, Ending, Mirror
+from autotune.tracking.mirror import Beginning, Mirror
 from autotune.tracking.mlflow import spread
 from autotune.tracking.store import Store
 from autotune.tracking.writer import Claim
@@ -152,11 +153,11 @@ def _write(outcome: Outcome, found: Difference, store: Store, experiment: str, f
             mirror.remove(identity)
         mirror.end(
             Ending(
+                mirror.status or _status(outcome),
                 outcome.winner,
                 _counts(records, outcome),
                 outcome.history,
                 [folder / name for name in FILES],
-                mirror.status or _status(outcome),
                 "" if mirror.status else _answer(outcome, begun),
                 milliseconds(ended),
             )

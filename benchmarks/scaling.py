@@ -49,6 +49,7 @@ from autotune.search import check_config
 from autotune.space import Space
 from autotune.steering import build_pruner, build_sampler
 from autotune.study import Coordinator
+from autotune.tracking import Ending
 from autotune.tracking.mlflow import MlflowTracker
 from autotune.trial import Desk, End, Epoch, Reason
 
@@ -186,7 +187,7 @@ def ours(config: DictConfig, sizes: Sequence[int], at_once: int, home: Path) -> 
     took, ended = time.perf_counter() - wall, time.process_time()
     outcome = Outcome.of(ledger, settings.name, settings.objective, {})
     states = Counter(record.state.value for record in outcome.records)
-    tracker.search_ended(outcome.best, states, outcome.history, [], "FINISHED")
+    tracker.search_ended(Ending("FINISHED", outcome.best, states, outcome.history))
     tracker.close()
     trials = ledger.trials()
     ledger.close()

@@ -31,7 +31,7 @@ from typing import Any
 import psutil
 import yaml
 
-from autotune.tracking import Study
+from autotune.tracking import Ending, Study
 from autotune.tracking.mlflow import MlflowTracker
 from autotune.trial import Reason, Record, State
 
@@ -155,7 +155,7 @@ def ours(folder: Path, trials: int, epochs: int, pace: float, flush_seconds: flo
             waited += time.perf_counter() - before
             if pace:
                 time.sleep(pace)
-    tracker.search_ended(None, {}, [], [], "FINISHED")
+    tracker.search_ended(Ending("FINISHED"))
     tracker.close()
     feeder = time.process_time() - process - (time.thread_time() - caller)
     return Cost(time.perf_counter() - begun, _ended_children() - earlier, feeder, waited, start)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autotune.tracking import Study
+from autotune.tracking import Ending, Study
 from autotune.trial import Chance, Desk, End, Epoch, Reason, Record, Trial
 
 Curve = Callable[[Mapping[str, Any]], Sequence[Mapping[str, float] | BaseException]]
@@ -168,15 +168,7 @@ class FakeTracker:
     def trial_ended(self, record: Record) -> None:
         self.ended.append(record)
 
-    def search_ended(
-        self,
-        best: Record | None,
-        states: Mapping[str, int],
-        best_history: Sequence[tuple[int, float]],
-        files: Sequence[Path],
-        status: str,
-        answer: str = "",
-    ) -> None: ...
+    def search_ended(self, ending: Ending) -> None: ...
 
     def close(self) -> None: ...
 

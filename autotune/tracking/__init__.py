@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,29 @@ class Study:
     aside: Study | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a search ended.
+
+    Attributes:
+        status: FINISHED, KILLED or FAILED.
+        best: The winner; None where there is none.
+        states: How many trials ended in each state.
+        best_history: The best value so far, at each trial that improved it: pairs of trial number and value.
+        files: To be shown with the search; those that are missing are left out.
+        answer: What came of it, in Markdown; takes the place of the description where it is not empty.
+        time: When, ms since 1970.
+    """
+
+    status: str
+    best: Record | None = None
+    states: Mapping[str, int] = field(default_factory=dict)
+    best_history: Sequence[tuple[int, float]] = ()
+    files: Sequence[Path] = ()
+    answer: str = ""
+    time: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+
+
 class Tracker(Protocol):
     """Hears of a search as it goes; none of its calls waits for what it mirrors to, and none raises."""
 
@@ -46,25 +70,8 @@ class Tracker(Protocol):
     def trial_ended(self, record: Record) -> None:
         """Hear how a trial ended."""
 
-    def search_ended(
-        self,
-        best: Record | None,
-        states: Mapping[str, int],
-        best_history: Sequence[tuple[int, float]],
-        files: Sequence[Path],
-        status: str,
-        answer: str = "",
-    ) -> None:
-        """Hear how the search ended.
-
-        Args:
-            best: The winner; None where there is none.
-            states: How many trials ended in each state.
-            best_history: The best value so far, at each trial that improved it: pairs of trial number and value.
-            files: To be shown with the search; those that are missing are left out.
-            status: FINISHED, KILLED or FAILED.
-            answer: What came of it, in Markdown; takes the place of the description where it is not empty.
-        """
+    def search_ended(self, ending: Ending) -> None:
+        """Hear how the search ended."""
 
     def close(self) -> None:
         """Write what is not yet written, for a bounded time."""

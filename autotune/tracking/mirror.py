@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 import yaml
 
 from autotune import naming
-from autotune.tracking import Study, entries
+from autotune.tracking import Ending, Study, entries
 from autotune.tracking.entries import Identity
 from autotune.tracking.runs import children_of, runs_of
 from autotune.tracking.store import Store
@@ -39,19 +39,6 @@ class Beginning:
     settings: Mapping[str, Any]
     description: str
     resumed: bool
-    time: int  # ms since 1970
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a search ended; see `autotune.tracking.Tracker.search_ended`."""
-
-    best: Record | None
-    states: Mapping[str, int]
-    best_history: Sequence[tuple[int, float]]
-    files: Sequence[Path]
-    status: str
-    answer: str
     time: int  # ms since 1970
 
 

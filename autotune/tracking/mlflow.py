@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import UserError
-from autotune.tracking import Study
+from autotune.tracking import Ending, Study
 from autotune.tracking.entries import Identity, milliseconds
 from autotune.tracking.messages import Failure
-from autotune.tracking.mirror import Beginning, Ending
+from autotune.tracking.mirror import Beginning
 from autotune.tracking.remote import FAREWELL, RemoteMirror, WriteError, WriterEndedError
 from autotune.tracking.store import Store
 from autotune.trial import Record, State
@@ -128,19 +128,11 @@ class MlflowTracker:
         """Have the trial's run completed and ended."""
         self._hear(record)
 
-    def search_ended(
-        self,
-        best: Record | None,
-        states: Mapping[str, int],
-        best_history: Sequence[tuple[int, float]],
-        files: Sequence[Path],
-        status: str,
-        answer: str = "",
-    ) -> None:
+    def search_ended(self, ending: Ending) -> None:
         """Have the outcome written to the parent run, and the run ended with a status."""
-        there = tuple(file.absolute() for file in files)
+        there = tuple(file.absolute() for file in ending.files)
         with self._changed:
-            self._ending = Ending(best, dict(states), tuple(best_history), there, status, answer, _now())
+            self._ending = replace(ending, files=there)
 
     def close(self) -> None:
         """Write what is not yet written; where MLflow does not take it, give up and say so.
@@ -151,7 +143,7 @@ class MlflowTracker:
             return
         with self._changed:
             self._is_closing = True
-            self._ending = self._ending or Ending(None, {}, (), (), "FAILED", "", _now())
+            self._ending = self._ending or Ending("FAILED")
             self._changed.notify()
         begun = time.monotonic()
         while self._thread.is_alive():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autotune.tracking import Study
+from autotune.tracking import Ending, Study
 from autotune.trial import Record
 
 
@@ -34,15 +34,7 @@ class NoTracker:
     def trial_ended(self, record: Record) -> None:
         """Nothing."""
 
-    def search_ended(
-        self,
-        best: Record | None,
-        states: Mapping[str, int],
-        best_history: Sequence[tuple[int, float]],
-        files: Sequence[Path],
-        status: str,
-        answer: str = "",
-    ) -> None:
+    def search_ended(self, ending: Ending) -> None:
         """Nothing."""
 
     def close(self) -> None:

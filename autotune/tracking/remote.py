@@ -16,9 +16,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
 
+from autotune.tracking import Ending
 from autotune.tracking.entries import mask
 from autotune.tracking.messages import CHARACTERS, Failure, Line, Setup
-from autotune.tracking.mirror import Beginning, Ending
+from autotune.tracking.mirror import Beginning
 from autotune.trial import Record
 
 _log = logging.getLogger(__name__)

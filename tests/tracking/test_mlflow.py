@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from autotune.compose import conf_dir
 from autotune.errors import UserError
-from autotune.tracking import Study
+from autotune.tracking import Ending, Study
 from autotune.tracking import mlflow as tracking
 from autotune.tracking.entries import milliseconds
 from autotune.tracking.mirror import Beginning, Mirror
@@ -47,14 +47,7 @@ def mirror(
     tracker.search_started(study, COMPOSED, "What it is for", resumed=resumed)
     for each in told:
         tracker.trial_ended(each) if each.reason else tracker.trial_started(each)
-    tracker.search_ended(
-        end.get("best"),
-        end.get("states", {}),
-        end.get("best_history", []),
-        end.get("files", []),
-        status,
-        end.get("answer", ""),
-    )
+    tracker.search_ended(Ending(status, **end))
     tracker.close()
     return Runs.at(home)
 
@@ -137,7 +130,7 @@ def test_a_trial_is_seen_while_it_trains_and_has_each_epoch_once(home: Path) -> 
         )
         assert child.data.metrics["objective"] == max((0.5, 0.75, 0.7)[:count])
     tracker.trial_ended(completed())
-    tracker.search_ended(None, {}, [], [], "FINISHED")
+    tracker.search_ended(Ending("FINISHED"))
     tracker.close()
     runs = Runs.at(home)
     child = runs.child()
@@ -263,7 +256,7 @@ def test_no_password_reaches_mlflow(home: Path, tmp_path: Path) -> None:
     tracker = MlflowTracker(home)
     tracker.search_started(THE_STUDY, {"storage": {"url": "postgresql://me:hunter2@host/db"}}, "", resumed=False)
     tracker.trial_ended(told)
-    tracker.search_ended(None, {}, [], [config, *pages], "FINISHED", "kept in postgresql://me:hunter2@host/db")
+    tracker.search_ended(Ending("FINISHED", files=[config, *pages], answer="kept in postgresql://me:hunter2@host/db"))
     tracker.close()
     assert Runs.at(home).child().info.status == "FAILED"
     assert not [path for path in home.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
@@ -476,7 +469,7 @@ def test_nobody_waits_for_mlflow(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     tracker.trial_started(record())
     tracker.trial_advanced(record())
     tracker.trial_ended(completed())
-    tracker.search_ended(None, {}, [], [], "FINISHED")
+    tracker.search_ended(Ending("FINISHED"))
     go.set()  # if any of them had waited we would never have come here
     tracker.close()
     assert Runs.at(home).child().info.status == "FINISHED"

@@ -6,6 +6,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from autotune.compose import conf_dir
+from autotune.tracking import Ending
 from tests.tracking.stories import THE_STUDY, completed, record
 
 
@@ -15,7 +16,7 @@ def test_hears_everything_and_writes_nothing(tmp_path: Path) -> None:
     tracker.trial_started(record())
     tracker.trial_advanced(record())
     tracker.trial_ended(completed())
-    tracker.search_ended(None, {}, [], [], "FINISHED")
+    tracker.search_ended(Ending("FINISHED"))
     tracker.close()
     assert tracker.ui_command == ""
     assert list(tmp_path.iterdir()) == []

@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from autotune.tracking import Ending, writer
 from autotune.tracking import mlflow as tracking
-from autotune.tracking import writer
 from autotune.tracking.mlflow import MlflowTracker
 from autotune.tracking.writer import Claim
 from autotune.trial import Reason
@@ -76,7 +76,7 @@ def test_interrupting_it_interrupts_nothing(
         found.send_signal(number)
         time.sleep(0.05)
     tracker.trial_ended(completed(0))
-    tracker.search_ended(None, {}, [], [], "KILLED")
+    tracker.search_ended(Ending("KILLED"))
     tracker.close()
     runs = Runs.at(home)
     assert (runs.parent.info.status, runs.child().info.status) == ("KILLED", "FINISHED")
@@ -95,7 +95,7 @@ def test_killed_it_is_started_again_and_nothing_is_lost_or_written_twice(
         tracker.trial_ended(completed(number))
         until(lambda number=number: len(Runs.at(home).children) == number + 1)
     tracker.trial_ended(completed(0))
-    tracker.search_ended(completed(1), {"COMPLETE": 4}, [(0, 0.75)], [], "FINISHED")
+    tracker.search_ended(Ending("FINISHED", completed(1), {"COMPLETE": 4}, [(0, 0.75)]))
     tracker.close()
     runs = Runs.at(home)
     assert [run.info.status for run in [runs.parent, *runs.children]] == ["FINISHED"] * 5
@@ -136,7 +136,7 @@ def test_a_dead_server_is_said_once_and_given_up_at_the_end(
     for number in range(5):
         tracker.trial_started(record(number))
         tracker.trial_ended(completed(number))
-    tracker.search_ended(completed(0), {}, [(0, 0.75)], [], "FINISHED")
+    tracker.search_ended(Ending("FINISHED", completed(0), best_history=[(0, 0.75)]))
     tracker.close()
     tracker.close()
     failed, incomplete = warned()
@@ -210,7 +210,7 @@ SEARCH = """
 import os, sys
 from pathlib import Path
 from autotune.tracking import mlflow
-from autotune.tracking import Study
+from autotune.tracking import Ending, Study
 from autotune.tracking.mlflow import MlflowTracker
 from tests.tracking.stories import completed, record
 mlflow.PATIENCE = mlflow.LONGEST = 600
@@ -220,7 +220,7 @@ tracker = MlflowTracker(home)
 tracker.search_started(Study(study, study), {}, "", resumed=False)
 tracker.trial_started(record())
 tracker.trial_ended(completed())
-tracker.search_ended(None, {}, [], [], "FINISHED")
+tracker.search_ended(Ending("FINISHED"))
 tracker.close()
 assert sorted(os.listdir("/proc/self/fd")) == before
 try:
@@ -314,7 +314,7 @@ def test_it_dies_with_a_search_that_is_killed_and_its_runs_are_gone_on_with(
     made = MlflowTracker(home)
     made.search_started(THE_STUDY, {}, "", resumed=True)
     made.trial_ended(completed(0))
-    made.search_ended(None, {}, [], [], "FINISHED")
+    made.search_ended(Ending("FINISHED"))
     made.close()
     runs = Runs.at(home)
     assert (runs.parent.info.status, runs.child().info.status) == ("FINISHED", "FINISHED")
