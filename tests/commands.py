@@ -93,7 +93,7 @@ def start(command: str, *arguments: str, cwd: Path, **more: str) -> subprocess.P
 
 def wait(process: subprocess.Popen[str]) -> Ended:
     """Wait for a process to end."""
-    out, err = process.communicate(timeout=180)
+    out, err = process.communicate(timeout=600)
     return Ended(process.returncode, out, err)
 
 
