@@ -47,6 +47,12 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
+def room(accelerator: object, part: float) -> int:
+    """Bytes that trials may take together on an accelerator, of whose memory this part is theirs."""
+    on_gpu = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
+    return int(part * free_bytes(torch.device("cuda" if on_gpu else "cpu")))
+
+
 def member_bytes(network: nn.Module, bytes_a_sample: int, batch_size: int) -> int:
     """What a trial takes, roughly.
 

@@ -66,11 +66,11 @@ def share(desk: Desk, train: Callable[[Desk], None], workers: int, slots: int) -
         UserError: One of the processes died.
         BaseException: What the desk, or a mistake in a config, raised.
     """
-    crew = _Crew(desk, train, workers, slots)
+    processes = _Processes(desk, train, workers, slots)
     try:
-        crew.work()
+        processes.work()
     finally:
-        crew.dismiss()
+        processes.dismiss()
 
 
 @dataclass(eq=False, slots=True)
@@ -115,7 +115,7 @@ class _Kind:
         return cls(key, 0.0 if is_full else SAMPLES_A_STEP / size)
 
 
-class _Crew:
+class _Processes:
     """The processes, seen from the desk."""
 
     def __init__(self, desk: Desk, train: Callable[[Desk], None], workers: int, slots: int) -> None:

@@ -160,7 +160,7 @@ def test_what_the_desk_raises_ends_all_and_is_raised() -> None:
 def test_what_is_said_is_said_by_the_process_that_searches(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger="autotune"):
         PopulationExecutor(slots=6, workers=2).run(FakeDesk(mixed(6)))
-    said = [record for record in caplog.records if record.name == "autotune.executors.population"]
+    said = [record for record in caplog.records if record.name == "autotune.executors.crew"]
     assert len(said) >= 2
     assert {record.process for record in said}.isdisjoint({os.getpid()})
 
