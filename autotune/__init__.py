@@ -8,7 +8,6 @@ final = autotune.run_train(result, ["train.seeds=5"])
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["SearchResult", "load_study", "run_search", "run_train"]
 
-# For torch, which is yet to be imported: tensors of many MiB in large pages. What is freed goes back to the system, and
-# page by page the next tensor takes as long to get as what is computed with it.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if sys.argv[:1] == ["-m"]:  # python -m autotune.<command>, which is yet to be imported
     interrupts.leave_at_once()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from functools import partial
@@ -64,26 +63,6 @@ def test_importing_autotune_stays_light() -> None:
     assert done.stdout.split() == ["autotune.api", autotune.__version__]
     with pytest.raises(AttributeError, match="module autotune has no attribute run_serch"):
         _ = autotune.run_serch
-
-
-PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-
-
-@pytest.mark.skipif(
-    not PAGES.exists() or "[never]" in PAGES.read_text(), reason="the system has no large pages to give"
-)
-def test_large_tensors_are_in_large_pages_unless_the_user_says_otherwise() -> None:
-    code = (
-        "import autotune, resource, torch; faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt; "
-        "begun = faults(); torch.ones(2**25); print(faults() - begun)"  # of 128 MiB
-    )
-
-    def faults(**more: str) -> int:
-        environment = {key: value for key, value in os.environ.items() if key != "THP_MEM_ALLOC_ENABLE"} | more
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-        return int(done.stdout)
-
-    assert 10 * faults() < faults(THP_MEM_ALLOC_ENABLE="0")
 
 
 def test_a_dry_run_is_refused_since_it_has_no_study_to_return(tmp_path: Path) -> None:

@@ -128,7 +128,11 @@ def choose(
         way = manner.way(network, stack, task, some)
         try:
             with manner.spread():
-                seconds = _seconds(way, stack, some, features[: len(some), :part], target[: len(some), :part])
+                # Twice where threads are yet to begin.
+                seconds = min(
+                    _seconds(way, stack, some, features[: len(some), :part], target[: len(some), :part])
+                    for _ in range(1 if manner.abreast == 1 else 2)
+                )
             found[manner] = seconds / len(some)
         except Exception as error:
             if not out_of_memory(error):
