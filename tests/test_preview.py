@@ -262,9 +262,9 @@ def test_slots_are_what_was_given_or_what_memory_and_the_search_suggest(monkeypa
     assert taken is not None
     weights = 4 * sum((8 * (10 + 1), 4 * (8 + 1), 1 * (4 + 1)))
     assert taken >= NUMBERS_A_PARAMETER * weights // 4
-    monkeypatch.setattr("autotune.executors.population.free_bytes", lambda _: 2 * 5 * taken)
+    monkeypatch.setattr("autotune.executors.memory.free_bytes", lambda _: 2 * 5 * taken)
     assert executor.slots_for(config) == 5
-    monkeypatch.setattr("autotune.executors.population.free_bytes", lambda _: 0)
+    monkeypatch.setattr("autotune.executors.memory.free_bytes", lambda _: 0)
     assert executor.slots_for(config) == 1
 
 
