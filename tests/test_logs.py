@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,38 @@ def untouched() -> Iterator[None]:
     for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
         logger.setLevel(level)
         logger.propagate, logger.handlers = propagate, handlers
+
+
+TALKS = """
+import logging, sys
+from pathlib import Path
+from autotune.logs import logging_to
+with logging_to(Path(sys.argv[1])):
+    for number in range(5):
+        logging.getLogger("autotune.somewhere").info("line %d", number)
+        if number == 0:
+            sys.stdin.readline()
+"""
+
+
+def test_where_nobody_reads_on_the_command_goes_on_without_a_word(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", TALKS, str(tmp_path / "a.log")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "line 0\n"
+        process.stdout.close()
+        process.stdin.write("go on\n")
+        process.stdin.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+    assert [line[-6:] for line in (tmp_path / "a.log").read_text().splitlines()] == [f"line {n}" for n in range(5)]
 
 
 def test_our_lines_reach_the_terminal_as_they_are_and_the_file_with_their_time_and_details(
