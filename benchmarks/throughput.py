@@ -43,7 +43,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from peer import HIDDEN, Objective, Task, Tracking, default_task, hush
 
-from autotune.compose import compose, conf_dir
+from autotune.compose import compose
 from autotune.data.digits import Digits
 from autotune.data.idx import Idx
 from autotune.data.source import Split, split
@@ -211,16 +211,13 @@ def throughput(folder: Path, task: Task, trials: int, peer_trials: int) -> None:
     single = ours(folder / "single", task, *common, f"budget.trials={peer_trials}", "executor=lightning", points=few)
     show("(b) executor=lightning", peer_trials, single)
     populations: dict[int, Timing] = {}
-    if (conf_dir() / "executor" / "population.yaml").exists():
-        for slots in SLOTS:
-            how = ("executor=population", f"executor.slots={slots}", f"budget.trials={trials}")
-            populations[slots] = show(
-                f"(c) executor=population, {slots} slots",
-                trials,
-                ours(folder / f"population{slots}", task, *common, *how, points=points),
-            )
-    else:
-        print("(c) is left out: there is no conf/executor/population.yaml")
+    for slots in SLOTS:
+        how = ("executor=population", f"executor.slots={slots}", f"budget.trials={trials}")
+        populations[slots] = show(
+            f"(c) executor=population, {slots} slots",
+            trials,
+            ours(folder / f"population{slots}", task, *common, *how, points=points),
+        )
     limits = {}
     if isinstance(task.source, Digits):
         for threads in THREADS:
