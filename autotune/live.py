@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -320,7 +321,7 @@ def _families(tally: Tally, width: int, most: int) -> Iterator[Text]:
 
 def _states(tally: Tally) -> Iterator[Text]:
     stage, outcomes = tally.stage, tally.outcomes
-    pace = "" if tally.pace is None else f", {60 * tally.pace:.3g} trials a minute"
+    pace = "" if tally.pace is None else f", {written_out(60 * tally.pace)} trials a minute"
     yield Text.assemble("slots      ", (f"{stage.in_training} busy", "bold"), f", {stage.most_at_once} at most{pace}")
     counted = [
         (tally.search.in_training, "running"),
@@ -347,6 +348,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def written_out(number: float) -> str:
+    """A number by its first three digits, as people write it: 0.4, 15.3, 8,560."""
+    return f"{Decimal(f'{number:.3g}'):,f}"
 
 
 def _short(value: Any) -> str:

@@ -25,7 +25,7 @@ from optuna.storages import InMemoryStorage
 from rich.console import Console
 
 from autotune.kept.ledger import Ledger
-from autotune.live import Picture, Tally, Watched, check_mode, duration, watch
+from autotune.live import Picture, Tally, Watched, check_mode, duration, watch, written_out
 from autotune.logs import logging_to
 from autotune.settings import Budget, Confirm, Objective, Settings
 from autotune.trial import Reason, Record
@@ -144,6 +144,26 @@ def test_the_pace_and_the_time_left(tmp_path: Path) -> None:
     assert line(lines, "seconds").endswith("12 s of 1 min 40 s, 1 min 28 s left")
     assert line(lines, "epochs").endswith("3 of 40, 2 min 28 s left")
     assert line(lines, "a ") == "a searching val/accuracy 12 s, about 32 s left"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.00701, "8,560"), (0.0517, "1,160"), (0.2, "300"), (60, "1"), (150, "0.4"), (7200, "0.00833")],
+)
+def test_the_pace_is_written_out_at_any_speed(seconds: float, said: str, tmp_path: Path) -> None:
+    clock = Clock()
+    told = tally(tmp_path, clock)
+    for number in range(3):
+        clock.seconds += seconds
+        train(told, of(number), Reason.PRUNED, 0.5)
+    assert line(drawn(told), "slots") == f"slots 0 busy, 1 at most, {said} trials a minute"
+
+
+@given(st.floats(1e-9, 1e12))
+def test_a_number_that_is_written_out_is_that_number_to_three_digits(number: float) -> None:
+    said = written_out(number)
+    assert re.fullmatch(r"[1-9]\d{0,2}(,\d{3})*(\.\d+)?|0\.\d+", said)
+    assert float(said.replace(",", "")) == float(f"{number:.3g}")
 
 
 def test_what_earlier_runs_left_is_counted_and_what_was_left_over_only_once(tmp_path: Path) -> None:
@@ -386,6 +406,24 @@ def test_a_search_on_a_terminal_is_drawn_and_ends_with_its_answer(tmp_path: Path
     assert not any(word in written for word in ("GPU available", "Warning", "alembic", "Traceback"))
     log = (tmp_path / "mlruns/studies/a/search.log").read_text()
     assert len(re.findall(r"autotune\.study: t000\d", log)) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["drawn", "lines", "no terminal"])
+def test_what_trains_is_said_once_though_the_best_are_trained_again(where: str, tmp_path: Path) -> None:
+    confirmed = ("confirm.top=2", "confirm.seeds=1", "confirm.most_seeds=1")
+    arguments = ("budget.trials=4", "trainer.max_epochs=2", "pruner=none", *confirmed)
+    if where == "no terminal":
+        piped = run("search", *SMALLEST, *arguments, cwd=tmp_path)
+        code, written = piped.code, piped.out
+    else:
+        code, written = on_a_terminal(tmp_path, *arguments, *(["live=false"] if where == "lines" else []))
+    assert code == 0, written
+    assert ("\x1b" in written) == (where == "drawn")
+    log = (tmp_path / "mlruns/studies/a/search.log").read_text()
+    for said in (written, log):
+        assert "confirming the best 2" in said
+        assert said.count("executor: population") == 1
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ class AutoExecutor(PopulationExecutor):
 
     _reasons: tuple[str, ...] = ()
     _holds = False
+    _has_said = False
 
     def rehearse(self, config: Mapping[str, Any]) -> None:
         """Build what a resolved config says, and find out who can train it."""
@@ -39,7 +40,9 @@ class AutoExecutor(PopulationExecutor):
 
     def run(self, desk: Desk) -> None:
         """Train by what was found out."""
-        _log.info("executor: %s", self.chosen)
+        if not self._has_said:  # it is run for the search, and again for each round of the confirmation
+            self._has_said = True
+            _log.info("executor: %s", self.chosen)
         if not self._stacks:
             self.name = "lightning"
         super().run(desk)

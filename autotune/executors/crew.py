@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from statistics import median
 from typing import Any
@@ -91,6 +92,10 @@ class Berth:
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.members)
+
+    def weight(self) -> float:
+        """What it counts when lanes take turns: members over the square root of the batches of an epoch."""
+        return len(self) / math.sqrt(-(-len(self.data.split.train) // self.data.batch_size))
 
     @property
     def members(self) -> list[Member]:
@@ -313,13 +318,15 @@ class Crew(LightningModule):
     def _next(self) -> Berth:
         """The lane to train next.
 
-        One is gone on with until another has twice as many members: lanes that wait fill meanwhile, and full lanes cost
-        the least a member.
+        A batch of a lane takes hardly longer for more members, so that those of few batches an epoch gain little by
+        waiting, and those of many wait until they are fuller. Members over the batches of an epoch would make the most
+        epochs a second of each moment, and have small batches wait for all others: over their square root they do not.
+        One is gone on with until another counts twice as much, so that lanes fill meanwhile.
         """
         ready = self._ready()
-        fullest = max(ready, key=len)
+        first = max(ready, key=Berth.weight)
         current = self._current
-        return current if current in ready and 2 * len(current) > len(fullest) else fullest
+        return current if current in ready and 2 * current.weight() > first.weight() else first
 
     def _ready(self) -> list[Berth]:
         """Those with members that this Trainer can train."""

@@ -66,6 +66,12 @@ def test_networks_no_stack_can_hold_go_to_lightning(caplog: pytest.LogCaptureFix
     assert desk.end_of(0).reason == Reason.COMPLETED
 
 
+def test_it_says_once_what_trains_however_often_it_is_run(caplog: pytest.LogCaptureFixture) -> None:
+    executor = AutoExecutor()
+    assert said(caplog, executor, [resolved()]) == ["executor: population"]
+    assert said(caplog, executor, []) == ["executor: population"]
+
+
 def test_what_was_not_rehearsed_is_trained_all_the_same() -> None:
     executor = AutoExecutor(slots=4)
     executor.rehearse(resolved())

@@ -277,6 +277,15 @@ def test_slots_are_filled_as_soon_as_a_trial_ends() -> None:
     assert [sorted(lane) for lane in population.lanes] == [[0, 1], [1, 2], [1, 3]]
 
 
+@pytest.mark.parametrize(("members", "first"), [(3, "full"), (7, "full"), (9, "small")])
+def test_lanes_of_many_batches_an_epoch_wait_until_they_are_fuller(members: int, first: str) -> None:
+    small = [double(data={"batch_size": 4}, trainer={"max_epochs": 2}, seed=seed) for seed in range(members)]
+    full = [double(data={"batch_size": "full"}, trainer={"max_epochs": 2}, seed=seed) for seed in range(2)]
+    lanes = [sorted(lane) for lane in together([*small, *full], slots=members + 2).lanes]
+    turns = {"small": [list(range(members))] * 2, "full": [[members, members + 1]] * 2}
+    assert lanes == turns[first] + turns["small" if first == "full" else "full"]
+
+
 @pytest.mark.parametrize("slots", [0, -1, 1.5, True, "many", None])
 def test_what_is_no_number_of_slots_is_refused(slots: Any) -> None:
     with pytest.raises(UserError) as caught:
