@@ -104,6 +104,7 @@ def choose(
     target: Tensor,
     most: int,
     threads: int,
+    is_large: bool = False,
 ) -> Choice:
     """Take gradients in each manner and choose the fastest; the stack and the seats are left as they were.
 
@@ -118,6 +119,7 @@ def choose(
         target: [k, n, ...].
         most: How many may be computed at once.
         threads: How many the process has.
+        is_large: Whether a batch takes so much memory that there is not enough for members abreast.
     """
     found: dict[Manner, float] = {}
     samples = features.shape[1]
@@ -154,7 +156,8 @@ def choose(
             break
     if fused <= CLEARLY * found[in_turn]:
         best = min((each for each in found if each.at_once is not None), key=found.__getitem__)
-    wider = _wider(best, found[best] * samples / part, seats, features.device, threads)
+    abreast = not is_large and len(seats) > 1 and can_go_abreast(seats, features.device)
+    wider = _wider(best, found[best] * samples / part, abreast, threads)
     if wider is not None and CLEARLY * measure(wider) < found[best]:
         best = wider
     settled = len(seats) >= MEASURED_UP_TO or (not math.isinf(fused) and fused > TOO_SLOW * found[in_turn])
@@ -163,7 +166,7 @@ def choose(
     return Choice(manner, found, len(seats), settled, part)
 
 
-def _wider(manner: Manner, seconds: float, seats: Sequence[Seat], device: torch.device, threads: int) -> Manner | None:
+def _wider(manner: Manner, seconds: float, abreast: bool, threads: int) -> Manner | None:
     """The same by more threads, where that may be faster; `seconds` is what a member's gradient takes."""
     if threads == 1:
         return None
@@ -171,9 +174,7 @@ def _wider(manner: Manner, seconds: float, seats: Sequence[Seat], device: torch.
         return replace(manner, threads=threads) if seconds * manner.at_once > SLOW else None
     if seconds < BRIEF:
         return None
-    if len(seats) > 1 and can_go_abreast(seats, device):
-        return replace(manner, abreast=threads)
-    return replace(manner, threads=threads)
+    return replace(manner, abreast=threads) if abreast else replace(manner, threads=threads)
 
 
 def _sizes(largest: int, few: int) -> Iterator[int]:

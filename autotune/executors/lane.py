@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from autotune.data.batches import EVALUATION_BATCH, Batch, batch_lengths, epoch_
 from autotune.data.source import Part
 from autotune.executors.checkpoint import Keeper
 from autotune.executors.choice import ALL, Choice, Manner, choose
-from autotune.executors.memory import out_of_memory
+from autotune.executors.memory import freed_memory_kept, out_of_memory
 from autotune.executors.ways import Fused, Seat, Way
 from autotune.learner import Interrupted, Learner
 from autotune.optim.schedules import Progress
@@ -27,6 +28,14 @@ from autotune.task import Task
 from autotune.trial import Trial
 
 _log = logging.getLogger(__name__)
+
+
+# On a CPU a large batch is slow: no cache holds what its passes make, and the system takes each tensor's memory back
+# and zeroes it for the next. So where samples are apart a batch of more than so many pieces is taken piece by piece,
+# each of so many bytes a member. That depends on nothing measured, since the last digits of a gradient depend on it.
+# Where samples are not apart, freed memory is kept.
+PIECE_BYTES = 2**25
+LARGE = 2
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +115,7 @@ class Lane:
         self._way: Way | None = None
         self.choice = choice
         self._threads = torch.get_num_threads()  # the process's
+        self._on_cpu = train.target.device.type == "cpu"
         self._most = ALL  # members that memory holds in one pass
 
     @property
@@ -175,8 +185,9 @@ class Lane:
         factors = [member.factors() for member in self.members]
         try:
             self._spread()
-            loss = self._train_epoch(factors, stop)
-            values = {"train/loss": loss, **self._judge(stop)}
+            with freed_memory_kept(self._bytes_at_once) if self._is_large else nullcontext():
+                loss = self._train_epoch(factors, stop)
+                values = {"train/loss": loss, **self._judge(stop)}
             table = torch.stack([value.double() for value in values.values()], dim=1).tolist()
         finally:
             torch.set_num_threads(self._threads)
@@ -223,7 +234,7 @@ class Lane:
         kept = self._stack.kept_buffers()
         while True:
             try:
-                batches = [self._gathered(rows) for rows, _ in pieces]
+                batches = [part for rows, _ in pieces for part in self._parts(*self._gathered(rows))]
                 return self._differentiate(self._fastest(batches[0]), batches)
             except Exception as error:
                 self._narrow(error)
@@ -272,6 +283,25 @@ class Lane:
         k = len(self.members)
         return features.expand(k, *features.shape), target.expand(k, *target.shape)
 
+    def _parts(self, features: Tensor, target: Tensor) -> list[Batch]:
+        """A batch in pieces, where they make its gradient."""
+        count = -(-features.shape[1] * self._network.bytes_a_sample // PIECE_BYTES)
+        if count <= LARGE or not (self._on_cpu and self._network.samples_are_apart):
+            return [(features, target)]
+        return list(zip(features.tensor_split(count, 1), target.tensor_split(count, 1), strict=True))
+
+    @property
+    def _is_large(self) -> bool:
+        """Whether a batch is large and cannot be taken in pieces."""
+        is_whole = self._on_cpu and not self._network.samples_are_apart
+        return is_whole and self._bytes_at_once > LARGE * PIECE_BYTES
+
+    @property
+    def _bytes_at_once(self) -> int:
+        """What the passes of a member's batch keep, where it is not taken in pieces."""
+        given = self.members[0].learner.update.micro_batch
+        return self._network.bytes_a_sample * min(self._batch_size, len(self._train), given or self._batch_size)
+
     def _averaging(self) -> tuple[Tensor, Tensor] | None:
         """What the averages' weights are at an epoch's first update and at the others; a training's first is a copy."""
         decays = [member.learner.update.average for member in self.members]
@@ -315,7 +345,8 @@ class Lane:
         known, count = self.choice, len(self.members)
         outgrown = known is not None and not known.settled and count >= 2 * known.members
         if self._way is None or known is None or outgrown:
-            found = choose(self._network, self._stack, self._task, self.members, *batch, self._most, self._threads)
+            by = (self._network, self._stack, self._task, self.members)
+            found = choose(*by, *batch, self._most, self._threads, is_large=self._is_large)
             if count > 1:
                 _log.debug("%d members in batches of %d: %s", count, self._batch_size, found)
             self.choice, self._way = found, self._chosen(found)

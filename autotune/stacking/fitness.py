@@ -83,7 +83,7 @@ def check_pass(network: nn.Module, forward: Callable[[Pass, Tensor], Tensor], fe
     half = len(features) // 2
     samples = (
         features[: 2 * half].view(2, half, *features.shape[1:]) if half > 1 else features.expand(2, *features.shape)
-    )
+    ).clone()  # or what is kept of them would be all that they are a part of
     rates = {name: (0.0, 0.0) for name, module in network.named_modules() if isinstance(module, DROPOUTS)}
     rates |= dict.fromkeys(dropouts, RATES)
     kept: dict[int, int] = {}
@@ -117,6 +117,32 @@ def check_pass(network: nn.Module, forward: Callable[[Pass, Tensor], Tensor], fe
                 if among is None or not _close(gradient, among[number]):
                     raise Unstackable(f"the gradient of its parameter {name} is another among others")
     return sum(kept.values()) // (2 * samples.shape[1])
+
+
+def samples_are_apart(network: nn.Module, features: Tensor) -> bool:
+    """Whether the gradient of a batch is the same in pieces, and no buffer changes that would change with each.
+
+    Args:
+        network: As it is built; left as it is.
+        features: [n, ...] with n at least 2.
+    """
+    if any(isinstance(module, DROPOUTS) and module.p > 0 for module in network.modules()):
+        return False  # what they draw depends on which samples they draw for
+    member, half = copy.deepcopy(network).train(), len(features) // 2
+    parameters = list(member.parameters())
+
+    def slopes(rows: slice) -> Tensor:
+        outputs = member(features[rows].clone())
+        weights = torch.linspace(-1, 1, len(features) * outputs[0].numel(), dtype=outputs.dtype, device=outputs.device)
+        total = (outputs * weights.view(len(features), *outputs.shape[1:])[rows]).sum()
+        return torch.cat([each.flatten() for each in torch.autograd.grad(total, parameters)])
+
+    try:
+        pieces = slopes(slice(half)) + slopes(slice(half, None))
+    except Exception:  # as BatchNorm raises where it is given one sample
+        return False
+    buffers = zip(network.buffers(), member.buffers(), strict=True)
+    return all(torch.equal(*both) for both in buffers) and _close(slopes(slice(None)), pieces)
 
 
 def _slopes(outputs: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor | None]:

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
-from autotune.stacking.fitness import Unstackable, check_parts, check_pass
+from autotune.stacking.fitness import Unstackable, check_parts, check_pass, samples_are_apart
 from autotune.stacking.layers import DROPOUTS, Pass, Rule, in_place, keeps_no_output, rule_for
 from autotune.stacking.task import losses
 from autotune.task import Task
@@ -73,6 +73,7 @@ class StackedNetwork:
     Attributes:
         dropouts: Names of its layers of dropout.
         bytes_a_sample: What a training pass keeps for the backward pass, about, for each member and sample.
+        samples_are_apart: Whether a training pass answers to each sample by itself.
 
     Args:
         network: One of them; it is left as it is.
@@ -100,6 +101,7 @@ class StackedNetwork:
                     raise
                 except Exception as error:
                     raise Unstackable(_first_line(error)) from error
+            self.samples_are_apart = samples_are_apart(network, features)
 
     def _traced(self, features: Tensor) -> dict[bool, Rule]:
         return {training: _traced(self.template, features, training) for training in (True, False)}

@@ -26,6 +26,7 @@ def chosen(
     samples: int = 6,
     threads: int = 1,
     most: int = ALL,
+    is_large: bool = False,
 ) -> tuple[Choice, float]:
     """What is chosen where gradients take what `cost` says by way, members and samples; and what measuring took."""
     spent = 0.0
@@ -43,7 +44,7 @@ def chosen(
     some = lane.seats[:members]
     features = torch.zeros(members, samples, *shape, dtype=torch.float64)
     target = torch.zeros(members, samples, dtype=torch.long)
-    found = choose(lane.network, lane.stack, TASK, some, features, target, most, threads)
+    found = choose(lane.network, lane.stack, TASK, some, features, target, most, threads, is_large)
     return found, spent
 
 
@@ -102,6 +103,11 @@ def test_members_go_abreast_where_that_gains(
     cost = in_threads(gain, seconds)
     assert chosen(monkeypatch, cost, members=members, threads=threads)[0].manner == expected
     assert torch.get_num_threads() == before
+
+
+def test_members_of_large_batches_do_not_go_abreast(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = chosen(monkeypatch, in_threads(1.8, 0.01), threads=2, is_large=True)
+    assert found.manner == Manner(None, threads=2)
 
 
 def test_members_that_draw_from_one_generator_do_not_go_abreast(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autotune.data.batches import Batch
+from autotune.executors import lane
+from autotune.executors.lane import Lane
 from autotune.executors.population import PopulationExecutor
+from autotune.executors.ways import Way
 from autotune.models.activations import ACTIVATIONS
 
 from ..data.tables import rows, written
@@ -54,6 +59,44 @@ def test_full_batches_in_pieces_too(batch_norm: bool, micro_batch: int | None) -
             for number, lr in enumerate([0.5, 0.1, 2.0])
         ]
     )
+
+
+@pytest.mark.parametrize("micro_batch", [None, 30])
+@pytest.mark.parametrize("kind", ["plain", "batch norm", "dropout"])
+def test_a_large_batch_is_taken_in_pieces_or_its_memory_kept(
+    kind: str, micro_batch: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, kept = [], []
+    original = Lane._differentiate
+
+    def differentiate(lane: Lane, way: Way, pieces: Sequence[Batch]) -> tuple[Tensor, Tensor]:
+        taken.append([target.shape[1] for _, target in pieces])
+        return original(lane, way, pieces)
+
+    @contextmanager
+    def freed_memory_kept(needed: int) -> Iterator[None]:
+        kept.append(needed)
+        yield
+
+    monkeypatch.setattr(Lane, "_differentiate", differentiate)
+    monkeypatch.setattr(lane, "freed_memory_kept", freed_memory_kept)
+    monkeypatch.setattr(lane, "PIECE_BYTES", 2**11)
+    model = {"batch_norm": kind == "batch norm", "dropout": 0.3 * (kind == "dropout")}
+    given = {"data": {"batch_size": "full"}, "model": model, "trainer": {"max_epochs": 3}}
+    compare(
+        [
+            double(**given, optimizer=optimizer("bgd", lr=lr, micro_batch=micro_batch), seed=number)
+            for number, lr in enumerate([0.5, 0.1, 2.0])
+        ]
+    )
+    whole = [micro_batch] * (60 // micro_batch) if micro_batch else [60]
+    if kind == "plain":
+        assert all(len(sizes) > 2 * len(whole) and max(sizes) - min(sizes) <= 1 for sizes in taken)
+        assert kept == []
+    else:
+        assert taken == [whole] * 3
+        assert len(kept) == 3
+        assert len(set(kept)) == 1
 
 
 # What members of a lane may differ in, and what they have in common.

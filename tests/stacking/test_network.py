@@ -63,6 +63,44 @@ def test_what_no_stack_can_hold_is_refused_with_a_reason(name: str) -> None:
     assert 5 < len(str(caught.value)) < 250
 
 
+MIXING = {
+    "embedding whose gradients are scaled",
+    "batch norm of images",
+    "batch norm without factors",
+    "batch norm of its own momentum",
+    "batch norm that remembers nothing",
+    "conv1d",
+    "looks at its length",
+    "dropout",
+    "dropout of maps",
+    "dropout of everything",
+}
+
+
+@each_of(WORKING)
+def test_whose_gradients_are_the_same_in_pieces_is_known(name: str) -> None:
+    build, draw = WORKING[name]
+    torch.manual_seed(3)
+    assert StackedNetwork(build(), draw(8)).samples_are_apart == (name not in MIXING)
+
+
+def _counting(self: nn.Module, x: Tensor) -> Tensor:
+    self.batches.add_(1)
+    answer: Tensor = self.a(x)
+    return answer
+
+
+def test_what_counts_batches_is_not_given_pieces() -> None:
+    network = Written(_counting, a=nn.Linear(4, 3), batches=torch.zeros(()))
+    assert not StackedNetwork(network, vectors(8)).samples_are_apart
+    assert network.batches == 0
+
+
+def test_what_a_pass_keeps_does_not_depend_on_what_its_samples_are_a_part_of() -> None:
+    found = {StackedNetwork(mlp(), vectors(samples)[:8]).bytes_a_sample for samples in (8, 10_000)}
+    assert len(found) == 1
+
+
 # Dropout.
 
 
