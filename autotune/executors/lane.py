@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autotune.allocator import freed_memory_kept
 from autotune.data.batches import EVALUATION_BATCH, Batch, batch_lengths, epoch_order
 from autotune.data.source import Part
 from autotune.executors.checkpoint import Keeper
 from autotune.executors.choice import ALL, Choice, Manner, choose
-from autotune.executors.memory import freed_memory_kept, out_of_memory
+from autotune.executors.memory import free_bytes, out_of_memory
 from autotune.executors.ways import Fused, Seat, Way
 from autotune.learner import Interrupted, Learner
 from autotune.optim.schedules import Progress
@@ -33,9 +34,10 @@ _log = logging.getLogger(__name__)
 # On a CPU a large batch is slow: no cache holds what its passes make, and the system takes each tensor's memory back
 # and zeroes it for the next. So where samples are apart a batch of more than so many pieces is taken piece by piece,
 # each of so many bytes a member. That depends on nothing measured, since the last digits of a gradient depend on it.
-# Where samples are not apart, freed memory is kept.
+# Where samples are not apart, freed memory is kept, if so many times what a member needs is free.
 PIECE_BYTES = 2**25
 LARGE = 2
+AMPLE = 3
 
 
 @dataclass(slots=True, eq=False)
@@ -185,7 +187,7 @@ class Lane:
         factors = [member.factors() for member in self.members]
         try:
             self._spread()
-            with freed_memory_kept(self._bytes_at_once) if self._is_large else nullcontext():
+            with freed_memory_kept() if self._keeps_memory else nullcontext():
                 loss = self._train_epoch(factors, stop)
                 values = {"train/loss": loss, **self._judge(stop)}
             table = torch.stack([value.double() for value in values.values()], dim=1).tolist()
@@ -295,6 +297,10 @@ class Lane:
         """Whether a batch is large and cannot be taken in pieces."""
         is_whole = self._on_cpu and not self._network.samples_are_apart
         return is_whole and self._bytes_at_once > LARGE * PIECE_BYTES
+
+    @property
+    def _keeps_memory(self) -> bool:
+        return self._is_large and free_bytes(self._train.target.device) >= AMPLE * self._bytes_at_once
 
     @property
     def _bytes_at_once(self) -> int:

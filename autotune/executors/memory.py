@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +14,6 @@ from autotune.errors import UserError, first_line
 
 # Numbers kept for each parameter: itself, its gradient, two moments, an average, and one to work with.
 NUMBERS_A_PARAMETER = 6
-AMPLE = 3  # how many times what is needed must be free for freed memory to be kept
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -41,39 +38,6 @@ def too_large_said() -> Iterator[None]:
             raise
         problem = f"this configuration does not fit ({first_line(error)})"
         raise UserError("memory", problem, "make the model or the data smaller") from error
-
-
-@contextmanager
-def freed_memory_kept(needed: int) -> Iterator[None]:
-    """Within it the main thread's freed memory stays with the process, where the C library is glibc.
-
-    Otherwise the system maps each large tensor anew and zeroes it page by page, which takes longer than to compute what
-    is in it. What is kept has holes, so that up to twice the memory is taken; where that much is not free none is kept.
-    It is given back at the end.
-
-    Args:
-        needed: Bytes that are used at once.
-    """
-    if not _HAS_GLIBC or free_bytes(torch.device("cpu")) < AMPLE * needed:
-        yield
-        return
-    library = ctypes.CDLL(None)
-    library.mallopt(_M_MMAP_MAX, 0)
-    library.mallopt(_M_TRIM_THRESHOLD, _NEVER)
-    try:
-        yield
-    finally:
-        # What glibc itself comes to in a process that frees large blocks; once set, it does not move them any more.
-        library.mallopt(_M_MMAP_MAX, 65536)
-        library.mallopt(_M_MMAP_THRESHOLD, 2**25)
-        library.mallopt(_M_TRIM_THRESHOLD, 2**26)
-        library.malloc_trim(0)
-
-
-# mallopt(3)
-_HAS_GLIBC = platform.libc_ver()[0] == "glibc"
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
-_NEVER = -1
 
 
 def free_bytes(device: torch.device) -> int:

@@ -4,10 +4,10 @@ import psutil
 import pytest
 import torch
 
-from autotune.executors import memory
-from autotune.executors.memory import freed_memory_kept
+from autotune import allocator
+from autotune.allocator import freed_memory_kept, give_back
 
-pytestmark = pytest.mark.skipif(not memory._HAS_GLIBC, reason="another C library")
+pytestmark = pytest.mark.skipif(not allocator._is_glibc(), reason="another C library")
 
 LARGE = 2**28
 
@@ -23,7 +23,7 @@ def fill() -> None:
 def test_freed_memory_stays_within_it_and_is_given_back_at_its_end() -> None:
     fill()
     before = resident()
-    with freed_memory_kept(1):
+    with freed_memory_kept():
         fill()
         within = resident()
     assert within - before > LARGE / 2
@@ -32,17 +32,9 @@ def test_freed_memory_stays_within_it_and_is_given_back_at_its_end() -> None:
     assert resident() - before < LARGE / 4
 
 
-def test_where_memory_is_short_none_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free_bytes", lambda _: 2 * LARGE)
-    before = resident()
-    with freed_memory_kept(LARGE):
-        fill()
-        assert resident() - before < LARGE / 4
-
-
 def test_it_is_given_back_where_the_training_fails() -> None:
     def failing() -> None:
-        with freed_memory_kept(1):
+        with freed_memory_kept():
             fill()
             raise ValueError("broken")
 
@@ -53,8 +45,9 @@ def test_it_is_given_back_where_the_training_fails() -> None:
 
 
 def test_without_glibc_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_HAS_GLIBC", False)
+    monkeypatch.setattr(allocator, "_is_glibc", lambda: False)
+    give_back()
     before = resident()
-    with freed_memory_kept(1):
+    with freed_memory_kept():
         fill()
         assert resident() - before < LARGE / 4
