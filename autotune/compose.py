@@ -36,6 +36,7 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 from autotune.disk import disk_errors_said
 from autotune.errors import UserError, first_line, nearest
+from autotune.imports import leave_unswept
 from autotune.interrupts import exit_code as exit_code_of
 from autotune.interrupts import undone_first
 from autotune.settings import check_folder, discard_empty, folder_name
@@ -131,6 +132,7 @@ def run_command(
     Raises:
         SystemExit: Always. Code 2 after a `UserError`, 130 after a Ctrl-C that the task did not see to.
     """
+    leave_unswept()
     with _one_line():
         arguments = _arguments()
     name = arguments.config_name or config_name

@@ -1,7 +1,8 @@
-"""Imports that take no longer than they must."""
+"""Imports that take no longer than they must, nor the end of a process that made them."""
 
 from __future__ import annotations
 
+import atexit
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,3 +18,11 @@ def uncollected() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def leave_unswept() -> None:
+    """Have this process end without looking for garbage, which takes a second or two where torch or MLflow is loaded.
+
+    What must be closed must be closed by itself: nothing is because nobody refers to it any more.
+    """
+    atexit.register(gc.freeze)

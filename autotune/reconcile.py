@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,7 +126,14 @@ def difference(outcome: Outcome, store: Store, experiment: str) -> Difference:
         found.parent.append(f"there is no {store.shown}")
         found.children = {Identity.of(record): ["has no run"] for record in told}
         return found
-    client, experiment_id = store.connect(experiment)
+    with closing(store):
+        _compare(found, outcome, told, *store.connect(experiment))
+    return found
+
+
+def _compare(
+    found: Difference, outcome: Outcome, told: Sequence[Record], client: MlflowClient, experiment_id: str
+) -> None:
     assert outcome.study is not None
     named = entries.study_tags(outcome.study)
     runs = [run for run in runs_of(client, experiment_id, outcome.study) if run.data.tags.get("kind") != "train"]
@@ -155,7 +163,6 @@ def difference(outcome: Outcome, store: Store, experiment: str) -> Difference:
     for identity, there in children.items():
         if identity.stage == entries.SEARCH or any(run.info.status not in _UNKEPT for run in there):
             found.children[identity] = ["has a run, and the study does not have it"]
-    return found
 
 
 def _differing(run: Run, tags: Mapping[str, str]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from autotune.tracking.view import share_view
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
+    from sqlalchemy import Connection, Engine
 
 # On an experiment whose artifacts lie beside the database and move with it.
 BESIDE = "autotune.artifacts"
@@ -69,7 +70,8 @@ class Store:
         self._file = Path(file).resolve() if given.startswith("sqlite:///") and file not in ("", ":memory:") else None
         self._artifacts = (home.resolve() if self._file is None else self._file.parent) / "artifacts"
         self.uri = given if self._file is None else f"sqlite:///{self._file}"
-        self._relaxing: Callable[[Any, Any], None] | None = None
+        self._listeners: dict[str, Callable[..., None]] = {}  # to SQLAlchemy's events
+        self._engines: set[Engine] = set()
         _quieten(self._scheme)
 
     @property
@@ -114,12 +116,16 @@ class Store:
 
     def close(self) -> None:
         """Leave the whole database in its one file, as whoever copies it expects."""
-        if self._file is not None and self._relaxing is not None:
+        if self._file is not None and self._listeners:
             from sqlalchemy import event
             from sqlalchemy.engine import Engine
 
-            event.remove(Engine, "connect", self._relaxing)
-            self._relaxing = None
+            for name, listener in self._listeners.items():
+                event.remove(Engine, name, listener)
+            self._listeners.clear()
+            for engine in self._engines:
+                engine.dispose()
+            self._engines.clear()
             with closing(sqlite3.connect(self._file)) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -184,9 +190,14 @@ class Store:
                 if opened and Path(opened).resolve() == file:
                     connection.execute("PRAGMA synchronous = NORMAL")  # is not kept: once a connection
 
-        if self._relaxing is None:
-            self._relaxing = relax
-            event.listen(Engine, "connect", relax)
+        def note(connection: Connection) -> None:
+            if connection.engine.url.database == str(file):
+                self._engines.add(connection.engine)
+
+        if not self._listeners:
+            self._listeners = {"connect": relax, "engine_connect": note}
+            for name, listener in self._listeners.items():
+                event.listen(Engine, name, listener)
 
     def _move(self, old: str) -> None:
         """Follow the home to where it was moved: MLflow keeps the artifacts' absolute paths."""

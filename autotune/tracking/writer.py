@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
+from autotune.imports import leave_unswept
 from autotune.tracking.entries import mask
 from autotune.tracking.messages import Failure, Line, Setup
 from autotune.tracking.mirror import Mirror, is_final
@@ -160,6 +161,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     descriptor, parent = (int(argument) for argument in sys.argv[1:])
     _die_with(parent)
+    leave_unswept()
     connection = Connection(descriptor)
     end_unheard(descriptor)
     outlet = Outlet(connection)

@@ -68,6 +68,10 @@ def test_the_database_logs_ahead_and_is_whole_in_one_file_once_closed(home: Path
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("SELECT name FROM runs").fetchall() == [("r",)]
+    assert [file.name for file in home.glob("mlflow.db*")] == ["mlflow.db"]
+    client, _ = store.connect("e")
+    assert len(client.search_runs([experiment])) == 1
+    store.close()
 
 
 @pytest.mark.parametrize("name", ["mlruns", "my runs", "ünï #1 100%"])
