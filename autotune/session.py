@@ -154,7 +154,7 @@ class Session:
         for record in (*ledger.records(), *ledger.confirmations()):
             # An earlier run may not have come to write it; what is there is not written again.
             self._mirror.trial_ended(record)
-        _log.info("search %s: %s, at most %s", settings.name, settings.objective.metric, _limits(settings))
+        _log.info("search %s: %s, at most %s", settings.name, settings.objective.metric, settings.budget.words)
         if known := remark(sampler, pruner):
             _log.info("%s", known)
         ledger.note(sampler=_option("sampler", self._config.sampler), pruner=_option("pruner", self._config.pruner))
@@ -290,14 +290,9 @@ def _option(group: str, section: Mapping[str, Any]) -> str:
     return str(choice or section.get("name") or section["_target_"])
 
 
-def _limits(settings: Settings) -> str:
-    limits = {"trials": settings.budget.trials, "seconds": settings.budget.seconds, "epochs": settings.budget.epochs}
-    return " or ".join(f"{value:g} {name}" for name, value in limits.items() if value is not None)
-
-
 def _description(settings: Settings, begun: datetime) -> str:
     objective = settings.objective
-    what = f"Search for the strategy that {objective.direction}s `{objective.metric}`, at most {_limits(settings)}."
+    what = f"Search for the strategy that {objective.direction}s `{objective.metric}`, at most {settings.budget.words}."
     return dated(what, begun)
 
 

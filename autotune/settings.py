@@ -96,6 +96,12 @@ class Budget:
     seconds: float | None
     epochs: int | None
 
+    @property
+    def words(self) -> str:
+        """``200 trials or 3600 seconds``."""
+        limits = {"trials": self.trials, "seconds": self.seconds, "epochs": self.epochs}
+        return " or ".join(f"{value:.15g} {name}" for name, value in limits.items() if value is not None)
+
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> Budget:
         """Read the section ``budget``. Raises UserError."""

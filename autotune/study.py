@@ -478,7 +478,7 @@ class Coordinator:
         if self.interrupted:
             return True
         if self._budget.seconds is not None and self.seconds >= self._budget.seconds:
-            self.interrupt(f"budget.seconds={self._budget.seconds:g} is used up")
+            self.interrupt(f"budget.seconds={self._budget.seconds:.15g} is used up")
         elif self._budget.epochs is not None and self.epochs >= self._budget.epochs:
             self.interrupt(f"budget.epochs={self._budget.epochs} is used up")
         return self.interrupted

@@ -108,6 +108,18 @@ def test_any_one_limit_is_enough() -> None:
 
 
 @pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"trials": 1_000_000}, "1000000 trials"),
+        ({"seconds": 1.5}, "1.5 seconds"),
+        ({"trials": 7, "seconds": 1e7, "epochs": 12_345_678}, "7 trials or 10000000 seconds or 12345678 epochs"),
+    ],
+)
+def test_a_budget_is_said_to_the_last_digit(limits: dict[str, Any], words: str) -> None:
+    assert Budget.of(limits).words == words
+
+
+@pytest.mark.parametrize(
     ("metric", "direction", "worst"),
     [
         ("val/accuracy", "maximize", 0.0),
