@@ -73,7 +73,7 @@ class StackedNetwork:
     Attributes:
         dropouts: Names of its layers of dropout.
         bytes_a_sample: What a training pass keeps for the backward pass, about, for each member and sample.
-        samples_are_apart: Whether a training pass answers to each sample by itself.
+        samples_are_apart: Whether the gradient of a batch is the same in pieces.
 
     Args:
         network: One of them; it is left as it is.
