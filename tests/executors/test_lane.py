@@ -38,12 +38,11 @@ def test_every_optimizer_in_one_lane_makes_the_steps_it_makes_alone(batch_norm: 
 
 @both
 def test_in_float32_they_differ_by_rounding(batch_norm: bool) -> None:
-    model = {"batch_norm": batch_norm}
+    # Two updates: with more of them rounding errors grow, fastest through BatchNorm and through Muon, which computes in
+    # bfloat16. One rounding there, 2^-8 of a step of 0.02, is what the tolerance leaves room for.
+    common = {"data": {"batch_size": 30}, "model": {"batch_norm": batch_norm}, "trainer": {"max_epochs": 1}}
     compare(
-        [
-            resolved(model=model, optimizer=optimizer(name), trainer={"max_epochs": 5}, seed=number)
-            for number, name in enumerate(AT_BATCHES)
-        ],
+        [resolved(**common, optimizer=optimizer(name), seed=number) for number, name in enumerate(AT_BATCHES)],
         within=1e-3,
     )
 

@@ -24,6 +24,8 @@ LONG = (
     *("model.batch_norm=true", "data.batch_size=64", "optimizer=adam", "optimizer.lr=tag(log,interval(1e-4,1e-3))"),
     *("schedule=plateau", "trainer.ema=0.9", "trainer.gradient_clip_val=1.0", "objective.metric=val/loss"),
     *("pruner=none", "executor.slots=1", "executor.checkpoint_seconds=0.05"),
+    # In float32 rounding errors grow from epoch to epoch, where a lane is computed in another way than before.
+    "trainer.precision=64-true",
 )
 
 
@@ -74,7 +76,8 @@ def came_to(records: list[Record], to_the_digit: bool) -> list[object]:
             number,
             params,
             state,
-            {name: pytest.approx(list(curve), rel=2e-2, abs=2e-2) for name, curve in curves.items()},
+            # Metrics are computed in float32, which has 7 digits.
+            {name: pytest.approx(list(curve), rel=1e-6, abs=1e-6) for name, curve in curves.items()},
         )
         for number, params, state, curves in exact
     ]
