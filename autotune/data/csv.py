@@ -101,6 +101,8 @@ class Csv(FileSource):
         _log.info("data: %s of %s from %d columns", arrays.task, ", ".join(self.targets), len(encoder.names))
         if arrays.lazy:
             _log.info("%s is larger than data.in_memory_limit and read batch by batch", self.path)
+        if table.notes:
+            _log.info("how numbers are read: %s", "; ".join(f"{name} ({note})" for name, note in table.notes.items()))
         if left_out:
             _log.info("left out: %s", "; ".join(f"{name} ({why})" for name, why in left_out.items()))
         return TableEncoding(table.columns, encoder)

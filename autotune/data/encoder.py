@@ -11,7 +11,8 @@ import numpy
 import pandas
 
 from autotune.data import dates
-from autotune.data.columns import label, number_of
+from autotune.data.columns import label
+from autotune.data.numbers import NumberFormat
 
 LARGEST = float(numpy.finfo(numpy.float32).max)
 
@@ -143,7 +144,8 @@ class Encoder:
             if column.kind == "number" and isinstance(cells.dtype, numpy.dtype) and cells.dtype.kind in "iuf":
                 return cells.to_numpy(float)
             if column.kind == "number":
-                return numpy.array([_number(cell, column.written, absent) for cell in cells.tolist()], float)
+                written = NumberFormat.from_code(column.written or ".")
+                return numpy.array([_number(cell, written, absent) for cell in cells.tolist()], float)
             return dates.seconds([_date(cell, absent) for cell in cells.tolist()], column.written)
 
         def codes(column: Category) -> numpy.ndarray:
@@ -172,14 +174,12 @@ def parts_of(kind: str, values: numpy.ndarray) -> Mapping[str, numpy.ndarray]:
     return dates.parts(values) if kind == "date" else {"value": values}
 
 
-def _number(cell: Any, written: str | None, absent: frozenset[str]) -> float:
-    if isinstance(cell, str):
-        text = cell.strip()
-        if text in absent:
-            return numpy.nan
-        cell = text.replace(",", ".") if written == "," else text
+def _number(cell: Any, written: NumberFormat, absent: frozenset[str]) -> float:
     try:
-        return number_of(cell) if isinstance(cell, str) else float(cell)
+        if not isinstance(cell, str):
+            return float(cell)
+        text = cell.strip()
+        return numpy.nan if text in absent else written.parse(text)
     except (TypeError, ValueError):
         return numpy.nan
 

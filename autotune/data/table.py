@@ -12,12 +12,12 @@ import numpy
 import pyarrow as pa
 
 from autotune.data.cache import cached
-from autotune.data.columns import Column, Profile, cells_of, is_readable, plain_type
+from autotune.data.columns import Column, Profile, cells_of, is_readable, plain_type, profile_columns
 from autotune.data.rows import MappedRows, Rows
 from autotune.data.table_file import ParquetFile, TextFile, is_parquet
 from autotune.errors import UserError, nearest
 
-FORM = 1  # of what is kept in the cache
+FORM = 2  # of what is kept in the cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,7 @@ class Table:
         target_columns: What is predicted.
         targets: Their values, float64, [n, target columns].
         left_out: Names of the columns that cannot be used, and why.
+        notes: Names of columns, and how their numbers are read or why they are none.
     """
 
     columns: tuple[Column, ...]
@@ -62,6 +63,7 @@ class Table:
     target_columns: tuple[Column, ...]
     targets: numpy.ndarray
     left_out: Mapping[str, str]
+    notes: Mapping[str, str]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -119,7 +121,9 @@ class _Passes:
                 continue
             self._at[name] = at
             is_category, is_kept = name in reading.categorical, name in reading.keep
-            profiles[name] = Profile(name, plain_type(file_type), is_category, file.signs, is_kept)
+            profiles[name] = Profile(
+                name, plain_type(file_type), is_category, file.holds_numbers, file.decimal_comma_first, is_kept
+            )
         self._profiles = profiles
 
     def in_memory(self) -> Table:
@@ -142,15 +146,14 @@ class _Passes:
             "columns": [asdict(column) for column in table.columns],
             "target_columns": [asdict(column) for column in table.target_columns],
             "left_out": dict(table.left_out),
+            "notes": dict(table.notes),
             "used": self._used(),
             "stored": [rows, len(self._columns)],
         }
         (folder / "table.json").write_text(json.dumps(about))
 
     def _look(self) -> None:
-        for portion in self._portions():
-            for name, profile in self._profiles.items():
-                profile.see(self._cells(portion, name))
+        profile_columns(self._profiles, self._portions, self._cells)
         found = {name: profile.column() for name, profile in self._profiles.items()}
         rows = max((profile.rows for profile in self._profiles.values()), default=0)
         if rows == 0:
@@ -198,7 +201,11 @@ class _Passes:
         if not columns:
             why = "; ".join(f"{name}: {why}" for name, why in self._left_out.items()) or "there is no other column"
             raise UserError("data.path", f"{self._path} leaves nothing to predict from ({why})", "give data.keep=[...]")
-        return Table(columns, _Used(stored, self._used()), self._target_columns, targets, self._left_out)
+        return Table(columns, _Used(stored, self._used()), self._target_columns, targets, self._left_out, self._notes())
+
+    def _notes(self) -> dict[str, str]:
+        notes = {name: profile.note for name, profile in self._profiles.items() if name not in self._left_out}
+        return {name: note for name, note in notes.items() if note is not None}
 
     def _used(self) -> list[int]:
         """Which stored columns are used."""
@@ -213,6 +220,15 @@ class _Passes:
         return numpy.stack(numbers, axis=1) if numbers else numpy.empty((len(portion), 0))
 
     def _check_target(self, name: str, found: Column | str) -> None:
+        profile = self._profiles.get(name)
+        if (
+            profile is not None
+            and profile.obstacle is not None
+            and (isinstance(found, str) or profile.note is not None)
+        ):
+            problem = f"{name} of {self._path} is not a column of numbers ({profile.obstacle})"
+            remedy = f"mend the file, or name the text in data.missing, or give data.categorical=[{name}]"
+            raise UserError("data.target", problem, remedy)
         if isinstance(found, str):
             raise UserError("data.target", f"{name} cannot be predicted ({found})", "name another column")
         if found.kind == "date":
@@ -254,7 +270,7 @@ def _kept(folder: Path) -> Table:
     )
     stored = MappedRows(folder / "values", "f8", tuple(about["stored"]))
     targets = numpy.load(folder / "targets.npy", allow_pickle=False)
-    return Table(columns, _Used(stored, about["used"]), target_columns, targets, about["left_out"])
+    return Table(columns, _Used(stored, about["used"]), target_columns, targets, about["left_out"], about["notes"])
 
 
 def _check_names(path: Path, names: Sequence[str], reading: Reading) -> None:

@@ -29,17 +29,21 @@ class TextFile:
     Attributes:
         names: Of the columns.
         types: Of the columns.
-        signs: The decimal signs that numbers may have.
+        holds_numbers: Whether text may be numbers.
+        decimal_comma_first: Whether ``1,234`` is 1.234 where that fits: semicolons stand between columns where commas
+            stand in numbers.
 
     Raises:
         UserError: It cannot be read.
     """
 
+    holds_numbers = True
+
     def __init__(self, path: Path, encoding: str | None, delimiter: str | None) -> None:
         self._path = path
         self._encoding = encoding_of(path, encoding)
         self._delimiter = delimiter_of(path, self._encoding, delimiter)
-        self.signs: tuple[str, ...] = (".",) if self._delimiter == "," else (".", ",")
+        self.decimal_comma_first = self._delimiter == ";"
         with refusing(path):
             self._names = self._open({}).schema.names
         self.names = [name.strip() for name in self._names]
@@ -69,7 +73,8 @@ class ParquetFile:
         UserError: It cannot be read.
     """
 
-    signs: tuple[str, ...] = ()
+    holds_numbers = False
+    decimal_comma_first = False
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -4,16 +4,28 @@ import numpy
 import pyarrow as pa
 import pytest
 
-from autotune.data.columns import FEW, Column, Profile, as_numbers, cells_of, is_readable, label, plain_type
+from autotune.data.columns import (
+    FEW,
+    Column,
+    Profile,
+    as_numbers,
+    cells_of,
+    is_readable,
+    label,
+    plain_type,
+    profile_columns,
+)
 
 MISSING = ("", "NA")
 
 
-def profile(values: pa.Array, category: bool = False, signs: tuple[str, ...] = (".",), kept: bool = False) -> Profile:
-    made = Profile("x", plain_type(values.type), category, signs, kept)
-    for start in range(0, len(values), 7):  # in portions, as a file is read
-        made.see(cells_of(values[start : start + 7], category, MISSING))
-    return made
+def profile(
+    values: pa.Array, category: bool = False, numbers: bool = True, comma_first: bool = False, kept: bool = False
+) -> Profile:
+    profiles = {"x": Profile("x", plain_type(values.type), category, numbers, comma_first, kept)}
+    portions = [values[start : start + 7] for start in range(0, len(values), 7)]  # as a file is read
+    profile_columns(profiles, lambda: portions, lambda portion, _: cells_of(portion, category, MISSING))
+    return profiles["x"]
 
 
 def column(values: list[object], **settings: object) -> Column | str:
@@ -54,14 +66,76 @@ def test_the_kind_of_a_column_follows_from_its_values(values: list[object], kind
     assert (found.kind, found.written) == (kind, written)
 
 
-def test_numbers_may_have_a_decimal_comma_where_it_does_not_part_columns() -> None:
-    found = column(["1,5", "2"], signs=(".", ","))
+@pytest.mark.parametrize(
+    ("texts", "comma_first", "written", "numbers"),
+    [
+        (["1,5", "2"], True, ",", [1.5, 2]),
+        (["1,5", "2"], False, ",", [1.5, 2]),
+        (["1.5", "2"], True, ".", [1.5, 2]),
+        (["1,234.56", "7", "-1,234,567"], False, ".,", [1234.56, 7, -1234567]),
+        (["1,234.56", "7"], True, ".,", [1234.56, 7]),
+        (["1.234,56", "7"], False, ",.", [1234.56, 7]),
+        (["1,234", "999"], False, ".,", [1234, 999]),
+        (["1,234", "0,5"], False, ",", [1.234, 0.5]),
+        (["$1,234", "($3.50)", "-$2", "$-1"], False, ".,$", [1234, -3.5, -2, -1]),
+        (["1 234,5 €", "7\u00a0€"], True, ", €", [1234.5, 7]),
+        (["EUR 12", "12 EUR"], False, ".EUR", [12, 12]),
+        (["12.5%", "7 %"], False, ".%", [12.5, 7]),
+        (["1'234.5", "2"], False, ".'", [1234.5, 2]),
+        (["\u22125,0", "2"], False, ",", [-5, 2]),
+        (["12,34,567.5", "1,000"], False, ".,", [1234567.5, 1000]),
+        (["1,234.5"] * 7 + ["1,5"], False, None, None),
+        (["1,234"] * 7 + ["1,5"], False, ",", [1.234] * 7 + [1.5]),
+        (["1.5"] * 7 + ["1,5"], True, None, None),
+        (["12.5%", "0.1"], False, None, None),
+        (["$5", "5 €"], False, None, None),
+        (["1.2.2024x", "5"], False, None, None),
+    ],
+)
+def test_numbers_as_people_write_them(
+    texts: list[str], comma_first: bool, written: str | None, numbers: list[float] | None
+) -> None:
+    found = column(texts, comma_first=comma_first)
     assert isinstance(found, Column)
-    assert (found.kind, found.written) == ("number", ",")
-    assert found.values(pa.array(["1,5", None])).tolist()[0] == 1.5
-    assert column(["1.5", "2"], signs=(".", ",")) == Column("x", "number", ".")
-    assert column(["1,5", "2"]).kind == "category"  # type: ignore[union-attr]
-    assert column(["1", "2"], signs=()).kind == "category"  # type: ignore[union-attr]
+    if numbers is None:
+        assert found.kind == "category"
+        return
+    assert (found.kind, found.written) == ("number", written)
+    assert found.values(pa.array(texts)).tolist() == numbers
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize(
+    ("odd", "obstacle"),
+    [
+        (["unknown"], "'unknown' is no number, all else is"),
+        (["> 90", "?!", "old"], "'> 90' is no number, nor are 2 more, all else is"),
+    ],
+)
+def test_what_keeps_a_column_from_being_numbers_is_named(odd: list[str], obstacle: str, kept: bool) -> None:
+    seen = profile(pa.array([*(f"{number}.5" for number in range(40)), *odd]), kept=kept)
+    if kept:
+        assert seen.note == f"a category, since {obstacle}"
+    else:
+        assert seen.column() == obstacle
+
+
+def test_a_unit_that_is_not_known_is_named() -> None:
+    assert column([f"{number} kg" for number in range(40)]) == "'kg' stands behind its numbers"
+
+
+def test_how_numbers_are_read_is_said_by_an_example() -> None:
+    assert profile(pa.array(["$1,234.5", "$7"])).note == "'$1,234.5' is read as 1234.5"
+    assert profile(pa.array(["1.5", "7"])).note is None
+    assert profile(pa.array(["2024-01-05", "2024-01-06"])).note is None
+
+
+def test_numbers_of_type_text_are_named() -> None:
+    assert (
+        column([str(number) for number in range(40)], numbers=False)
+        == "it is text in the file, although it holds numbers"
+    )
+    assert column(["1", "2"], numbers=False).kind == "category"  # type: ignore[union-attr]
 
 
 def test_a_column_that_is_said_to_be_a_category_is_one() -> None:

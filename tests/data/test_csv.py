@@ -151,6 +151,32 @@ def test_identifiers_constants_and_what_is_dropped_are_left_out_and_said(
     assert {"number", "leak"} <= set(names(split(csv(path, keep=["number", "leak"]))))
 
 
+@pytest.mark.parametrize("in_memory_limit", [1 << 30, 0])
+def test_numbers_as_people_write_them_are_what_plain_ones_are_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, in_memory_limit: int
+) -> None:
+    plain = rows().assign(rent=[1000.25 * i for i in range(60)], share=[i / 8 for i in range(60)])
+    people = plain.assign(
+        rent=[f"${rent:,.2f}" for rent in plain.rent], share=[f"{share}%" for share in plain["share"]]
+    )
+    with caplog.at_level("INFO"):
+        made = split(csv(written(tmp_path, people, "people.csv"), in_memory_limit=in_memory_limit))
+    again = split(csv(written(tmp_path, plain), in_memory_limit=in_memory_limit))
+    if in_memory_limit:
+        assert same(made, again)
+    assert names(made) == names(again)
+    said = "how numbers are read: rent ('$10,002.50' is read as 10002.5); share ('0.125%' is read as 0.125)"
+    assert said in caplog.messages
+
+
+def test_a_word_among_numbers_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ages = rows().assign(age=[*(60 + i % 25 for i in range(59)), "unknown"])
+    with caplog.at_level("INFO"):
+        split(csv(written(tmp_path, ages)))
+    assert "how numbers are read: age (a category, since 'unknown' is no number, all else is)" in caplog.messages
+    assert "age" in names(split(csv(tmp_path / "rows.csv", missing=["", "unknown"])))
+
+
 def test_a_column_of_numbers_may_be_said_to_be_a_category(tmp_path: Path) -> None:
     path = written(tmp_path, rows())
     made = split(csv(path, categorical=["rooms"]))
@@ -348,6 +374,12 @@ ROWS = "a,b,price\n" + "".join(f"{i % 7},{'xyz'[i % 3]},{i * 1.5}\n" for i in ra
             "a,price\n" + "".join(f"1,name {i}\n" for i in range(30)),
             {},
             "data.target: price cannot be predicted (nearly every value is another); name another column",
+        ),
+        (
+            "a,price\n" + "".join(f"1,{i}.5\n" for i in range(30)) + "2,on request\n",
+            {},
+            "data.target: price of rows.csv is not a column of numbers ('on request' is no number, all else is); "
+            "mend the file, or name the text in data.missing, or give data.categorical=[price]",
         ),
         ("a,price\n1,\n2,\n", {}, "data.target: price cannot be predicted (it has no values); name another column"),
         (

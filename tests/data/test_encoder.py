@@ -112,3 +112,10 @@ def test_it_is_kept_as_plain_json_to_the_last_digit() -> None:
     exact = Encoder((Numbers("ä", "number", None, (Scale("value", 0.1, 1 / 3, 1e-17),), False),), ENCODER.categories)
     for encoder in (ENCODER, exact):
         assert Encoder.from_json(json.loads(json.dumps(encoder.to_json(), allow_nan=False))) == encoder
+
+
+def test_rows_have_numbers_as_the_file_had_them() -> None:
+    scale = Scale("value", 0.0, 0.0, 1.0)
+    encoder = Encoder((Numbers("price", "number", ".,$", (scale,), True),), ())
+    frame = pandas.DataFrame({"price": ["$1,234.50", " 7 ", "", "7 apples", None, 8]})
+    assert encoder.encode_frame(frame).tolist() == [[1234.5, 0], [7, 0], [0, 1], [0, 1], [0, 1], [8, 0]]
