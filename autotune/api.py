@@ -6,6 +6,7 @@ result.best.config, result.score, result.trials
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,9 +22,12 @@ from omegaconf import DictConfig
 from optuna.study import StudyDirection
 
 from autotune import search, train
+from autotune.claims import named_by_clock
 from autotune.compose import compose
 from autotune.errors import UserError
 from autotune.kept.outcome import Outcome, read, study_folder
+from autotune.logs import libraries_hushed
+from autotune.process_state import process_state_kept
 from autotune.standing import Estimate
 from autotune.train import Result
 from autotune.trial import Record
@@ -80,14 +84,16 @@ class SearchResult:
         """The plots of the report, by name."""
         from autotune.report.plots import figures
 
-        return figures(self.outcome)
+        with libraries_hushed():
+            return figures(self.outcome)
 
     @cached_property
     def study(self) -> optuna.Study:
         """The study as Optuna has it, a copy in memory: for `optuna.visualization` and all else that takes a study."""
-        study = optuna.create_study(
-            study_name=self.name, direction=StudyDirection[self.outcome.objective.direction.upper()]
-        )
+        with libraries_hushed():
+            study = optuna.create_study(
+                study_name=self.name, direction=StudyDirection[self.outcome.objective.direction.upper()]
+            )
         study.add_trials(self.outcome.trials)
         return study
 
@@ -106,12 +112,13 @@ def run_search(config: Config = (), *, model: Callable[..., nn.Module] | None = 
         RehearsalError: The user's code raised before anything was trained.
         TrialCodeError: The user's code raised while a trial was trained; its `__cause__` is what it raised.
     """
-    composed = _composed("search", config, model, data)
-    if composed.get("dry_run") in (True,):
-        remedy = "leave it out, or type it: python -m autotune.search dry_run=true"
-        raise UserError("dry_run", "true searches nothing, and there is no study to return", remedy)
-    with targets.allowing(targets.typed_with(composed)):
-        ran = search.run(composed)
+    with process_state_kept():
+        composed = _composed("search", config, model, data)
+        if composed.get("dry_run") in (True,):
+            remedy = "leave it out, or type it: python -m autotune.search dry_run=true"
+            raise UserError("dry_run", "true searches nothing, and there is no study to return", remedy)
+        with targets.allowing(targets.typed_with(composed)):
+            ran = search.run(copy.deepcopy(composed), claims_name=named_by_clock(composed, "study"))
     return SearchResult(ran.outcome, ran.folder, ran.exit_code > 1)
 
 
@@ -141,9 +148,11 @@ def run_train(
         if isinstance(config, DictConfig):
             raise UserError("from", f"{origin} and a composed config exclude each other", "give overrides")
         config = [f"from={_quoted('from', str(origin))}", *_overrides(config)]
-    composed = _composed("train", config, model, data)
-    with targets.allowing(targets.typed_with(composed)):
-        return train.train_plan(train.Plan.of(composed))
+    with process_state_kept():
+        composed = _composed("train", config, model, data)
+        with targets.allowing(targets.typed_with(composed)):
+            plan = train.Plan.of(composed)
+            return train.train_plan(plan.claimed() if named_by_clock(composed, "train") else plan)
 
 
 def load_study(name: str, home: str | Path = "mlruns") -> SearchResult:

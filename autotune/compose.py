@@ -34,6 +34,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
+from autotune.claims import claim, named_by_clock
 from autotune.disk import disk_errors_said
 from autotune.errors import UserError, first_line, nearest
 from autotune.imports import leave_unswept
@@ -164,13 +165,15 @@ def run_command(
                 with targets.allowing(allowed):
                     check(config)
                 home = Path(str(setting(config, "home") or ""))
-                folder = None if arguments.multirun else Path(setting(config.hydra, "run")["dir"])
                 _check_hydras_folder(config, arguments.multirun)
-                pinned = [] if arguments.multirun else _pinned(config)
             with _hydra_errors(name, typed, again), hydra.initialize(config_path=None, version_base="1.3"):
                 loader = GlobalHydra.instance().config_loader()
                 ready = prepare(typed)
                 ready = _leave_intervals(ready) if arguments.multirun else _leave_sweeps(ready, loader)
+            if not (arguments.help or arguments.cfg or arguments.info):
+                with disk_errors_said(home):
+                    pinned = _pinned(config, home, arguments.multirun)
+                folder = None if arguments.multirun else Path(setting(config.hydra, "run")["dir"])
             flags = [argument for argument in sys.argv[1:] if argument not in typed]
             sys.argv[1:] = [*flags, *ready, *pinned]
     undone = nullcontext() if folder is None else undone_first(partial(discard_empty, folder, home))
@@ -205,13 +208,18 @@ def _check_names(overrides: Sequence[str]) -> None:
                 folder_name(override.key_or_group, name.strip("'\""))
 
 
-def _pinned(config: DictConfig) -> list[str]:
-    """Overrides that keep a name that the clock is part of: Hydra composes again, perhaps a second later."""
-    return [
-        f"{key}.name={setting(config, key)['name']}"
-        for key in ("study", "train")
-        if key in config and "${" in str(OmegaConf.to_container(config[key])["name"])  # type: ignore[index,call-overload]
-    ]
+def _pinned(config: DictConfig, home: Path, is_multirun: bool) -> list[str]:
+    """Overrides that keep a name that the clock is part of, and that is claimed: Hydra composes again, maybe later."""
+    pinned = []
+    for key, parent in (("study", "studies"), ("train", "trained")):
+        if named_by_clock(config, key, alone=is_multirun):
+            wanted = home / parent / setting(config, key)["name"]
+            if is_multirun:  # whose searches are told apart by their numbers, so that the first stands for all
+                pinned.append(f"{key}.name='{claim(wanted, '-0')}${{job_suffix:}}'")
+            else:
+                config[key].name = claim(wanted)
+                pinned.append(f"{key}.name='{config[key].name}'")
+    return pinned
 
 
 def _check_hydras_folder(config: DictConfig, is_multirun: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -97,11 +98,12 @@ def logging_to(path: Path | None) -> Iterator[None]:
     root.setLevel(logging.WARNING)
     ours.setLevel(logging.DEBUG)
     hush_libraries()
+    was_captured = warnings.showwarning.__module__ == "logging"  # by the program that called
     logging.captureWarnings(True)
     try:
         yield
     finally:
-        logging.captureWarnings(False)
+        logging.captureWarnings(was_captured)
         root.removeHandler(file)
         ours.removeHandler(terminal)
         for logger, level in levels.items():
@@ -129,6 +131,10 @@ def off_the_terminal(names: Collection[str], hear: Callable[[str], None]) -> Ite
             terminal.removeFilter(stays)
 
 
+# What the libraries' loggers were before they were hushed: level, whether they propagate, handlers.
+_unhushed: dict[logging.Logger, tuple[int, bool, list[logging.Handler]]] = {}
+
+
 def hush_libraries() -> None:
     """Keep the libraries' chatter off the terminal; their warnings still reach the log file.
 
@@ -136,6 +142,33 @@ def hush_libraries() -> None:
     """
     for name in LIBRARIES:
         library = logging.getLogger(name)
-        library.handlers = [handler for handler in library.handlers if not isinstance(handler, logging.StreamHandler)]
+        handlers = [handler for handler in library.handlers if not isinstance(handler, logging.StreamHandler)]
+        if (library.level, library.propagate, library.handlers) != (logging.WARNING, True, handlers):
+            _unhushed[library] = (library.level, library.propagate, library.handlers)
+        library.handlers = handlers
         library.propagate = True
         library.setLevel(logging.WARNING)
+
+
+@contextmanager
+def libraries_heard_again() -> Iterator[None]:
+    """The libraries' loggers are at the end what they were before `hush_libraries`, or were made by their imports."""
+    before = dict(_unhushed)
+    _unhushed.clear()
+    try:
+        yield
+    finally:
+        for library, (level, propagates, handlers) in _unhushed.items():
+            library.setLevel(level)
+            library.propagate = propagates
+            library.handlers = handlers
+        _unhushed.clear()
+        _unhushed.update(before)
+
+
+@contextmanager
+def libraries_hushed() -> Iterator[None]:
+    """Keep the libraries' chatter off the terminal for the time of the block."""
+    with libraries_heard_again():
+        hush_libraries()
+        yield

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import StorageInternalError
 
+from autotune.claims import claim
 from autotune.compose import check_sections, run_command, section, setting
 from autotune.construct import construct
 from autotune.disk import disk_errors_said
@@ -123,8 +125,12 @@ def search(config: DictConfig) -> int:
         )
 
 
-def run(config: DictConfig) -> Ran:
+def run(config: DictConfig, claims_name: bool = False) -> Ran:
     """Search as a composed config says, or go on with the study it names.
+
+    Args:
+        config: Composed.
+        claims_name: Whether the study is to be a new one, named so that no other has the name.
 
     Raises:
         UserError: The config cannot be searched, and nothing is left of a study that was just begun; or the study
@@ -135,6 +141,9 @@ def run(config: DictConfig) -> Ran:
     settings, space = check_config(config)
     try:
         with disk_errors_said(settings.home):
+            if claims_name:
+                settings = replace(settings, name=claim(settings.folder))
+                config.study.name = settings.name
             return _run(config, settings, space)
     except StorageInternalError as error:
         said = f"{settings.name} cannot be written on ({first_line(error.__cause__ or error)})"

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from autotune import compose, naming
+from autotune.claims import claim
 from autotune.compose import check_sections, plain, run_command, setting
 from autotune.disk import disk_errors_said
 from autotune.errors import UserError, nearest
@@ -91,6 +92,12 @@ class Plan:
         """A resolved config with each of the seeds: the config's own, then those that follow it."""
         for further in range(self.seeds):
             yield {**config, "seed": (self.resolved["seed"] + further) % SEEDS}
+
+    def claimed(self) -> Plan:
+        """The same under a name of its own, whose folder is made."""
+        with disk_errors_said(self.home):
+            name = claim(self.folder)
+        return replace(self, name=name, composed={**self.composed, "train": {**self.composed["train"], "name": name}})
 
     @classmethod
     def of(cls, config: DictConfig) -> Plan:

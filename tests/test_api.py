@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import random
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy
 import pytest
+import torch
 from torch import Tensor, nn
 
 import autotune
@@ -31,6 +37,11 @@ class Net(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         found: Tensor = self.layers(features)
         return found
+
+
+class Leaving(Net):
+    def forward(self, features: Tensor) -> Tensor:
+        raise KeyboardInterrupt
 
 
 class Broken(Net):
@@ -140,6 +151,59 @@ def test_overrides_may_be_a_mapping() -> None:
         "data.path=a b.csv",
     ]
     assert _overrides({"study.name": "it's=[1"}) == [r"study.name='it\'s=[1'"]
+
+
+def drawn() -> tuple[float, float, float]:
+    return random.random(), float(numpy.random.random()), float(torch.rand(()))
+
+
+@pytest.mark.parametrize("model", [None, Broken, Leaving])
+def test_a_search_leaves_the_process_as_it_was(model: type[Net] | None, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    numpy.random.seed(1)
+    random.seed(1)
+    expected = [drawn(), drawn()]
+    torch.manual_seed(1)
+    numpy.random.seed(1)
+    random.seed(1)
+    environment, level = dict(os.environ), logging.getLogger("optuna").level
+    found = [drawn()]
+    with suppress(TrialCodeError, KeyboardInterrupt):
+        autotune.run_search(small(tmp_path, **{"confirm.top": 0}), model=model, data=(FEATURES, TARGET))
+    found.append(drawn())
+    assert found == expected
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert (dict(os.environ), logging.getLogger("optuna").level) == (environment, level)
+
+
+def test_a_training_leaves_mlflow_to_the_program(tmp_path: Path) -> None:
+    config = {"home": tmp_path, "data": "seed_mlp", "trainer": {"max_epochs": 1, "accelerator": "cpu"}}
+    environment, uri = dict(os.environ), mlflow.get_tracking_uri()
+    autotune.run_train(None, {**config, "optimizer": "adam", "schedule": "constant", "data.batch_size": 16})
+    assert (dict(os.environ), mlflow.get_tracking_uri()) == (environment, uri)
+
+
+def test_searches_that_begin_at_once_have_names_of_their_own(tmp_path: Path) -> None:
+    """Each is a new study, whatever data it has; so is each of one composed config."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    config = {key: value for key, value in small(tmp_path, **{"budget.trials": 1}).items() if key != "study.name"}
+    others = [(FEATURES, (FEATURES[:, column] > 0).astype(int)) for column in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda data: autotune.run_search({**config, "confirm.top": 0}, data=data), others))
+    composed = compose("search", _overrides({**config, "confirm.top": 0, "data": "seed_mlp"}))
+    found += [autotune.run_search(composed), autotune.run_search(composed)]
+    assert [len(each.trials) for each in found] == [1] * 5
+    assert len({each.name for each in found}) == 5 == len(list((tmp_path / "studies").iterdir()))
+
+
+def test_a_search_that_is_refused_leaves_no_name_behind(tmp_path: Path) -> None:
+    config = {key: value for key, value in small(tmp_path).items() if key != "study.name"}
+    with pytest.raises(UserError):
+        autotune.run_search(
+            {**config, "objective": {"metric": "val/f2", "direction": "maximize"}}, data=(FEATURES, TARGET)
+        )
+    assert not list(tmp_path.glob("studies/*"))
 
 
 def test_a_search_in_another_thread_is_a_search(tmp_path: Path) -> None:

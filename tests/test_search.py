@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -353,6 +354,19 @@ def test_a_multirun_is_several_searches(tmp_path: Path) -> None:
     assert {path.name for study in studies for path in study.iterdir()} == STUDY_FILES
     drawn = [[trial.params["optimizer.lr"] for trial in kept(study)] for study in studies]
     assert len({rate for rates in drawn for rate in rates}) == 4
+
+
+def test_a_name_by_the_clock_is_given_once(tmp_path: Path) -> None:
+    arguments = [argument for argument in UNTRACKED if not argument.startswith("study.name")]
+    for job, several in (("", []), ("${job_suffix:}", ["--multirun", "study.seed=0,1"])):
+        for _ in range(2):
+            ended = run("search", *several, *arguments, f"study.name='of-${{now:%Y}}{job}'", cwd=tmp_path)
+            assert (ended.code, ended.err) == (0, "")
+    year = datetime.now().year
+    names = [f"of-{year}{rest}" for rest in ("", "_2", "-0", "-1", "_2-0", "_2-1")]
+    studies = sorted(path.parent.name for path in (tmp_path / "mlruns/studies").glob("*/best.yaml"))
+    assert studies == sorted(names)
+    assert sorted(path.name for path in (tmp_path / "mlruns/studies").iterdir() if path.is_dir()) == studies
 
 
 def test_a_multirun_ends_with_the_worst_of_its_codes(tmp_path: Path) -> None:

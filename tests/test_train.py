@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,14 @@ def test_an_experiment_that_leaves_nothing_open_can_be_trained(experiment: str) 
 
 
 @pytest.mark.slow
+def test_a_name_by_the_clock_is_given_once(cwd: Path) -> None:
+    for _ in range(2):
+        overrides = ["from=first", "tracking=none", "trainer.max_epochs=1", "train.name='of-${now:%Y}'"]
+        assert run("train", *overrides, cwd=cwd).code == 0
+    names = sorted(path.parent.name for path in (cwd / "mlruns/trained").glob("of-*/best.ckpt"))
+    assert names == [f"of-{datetime.now().year}", f"of-{datetime.now().year}_2"]
+
+
 def test_a_multirun_trains_several_times(cwd: Path) -> None:
     ended = run("train", "--multirun", "from=first", "tracking=none", "trainer.max_epochs=1", "seed=4,5", cwd=cwd)
     assert (ended.code, ended.err) == (0, "")

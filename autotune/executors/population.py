@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Hashable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -73,9 +74,6 @@ class PopulationExecutor(LightningExecutor):
             raise UserError(
                 "executor.compile", "true needs a C++ compiler", "install g++, or give executor.compile=false"
             )
-        if compile:
-            # Each structure is compiled anew; beyond the limit torch would go on uncompiled and not say so.
-            torch._dynamo.config.recompile_limit = sys.maxsize
         self._compile = compile
         self._slots = None if isinstance(slots, str) else slots
         self._most = MOST_SLOTS if trials is None else min(MOST_SLOTS, max(FEW_SLOTS, trials // PART_OF_TRIALS))
@@ -179,8 +177,10 @@ class PopulationExecutor(LightningExecutor):
             self.checkpoint_seconds,
         )
         try:
-            while crew.take_in():
-                crew.work()
+            # Each structure is compiled anew; beyond the limit torch would go on uncompiled and not say so.
+            with torch._dynamo.config.patch(recompile_limit=sys.maxsize) if self._compile else nullcontext():
+                while crew.take_in():
+                    crew.work()
         except Interrupted:
             for trial in crew.trials():
                 desk.ended(End(trial.number, Reason.INTERRUPTED))
