@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
@@ -23,7 +25,7 @@ from autotune.executors.checkpoint import Keeper
 from autotune.executors.choice import Choice
 from autotune.executors.lane import Lane, Member
 from autotune.executors.lightning import make_trainer, raise_interrupt, train_alone
-from autotune.executors.memory import member_bytes, out_of_memory, room
+from autotune.executors.memory import member_bytes, out_of_memory, release, room
 from autotune.learner import Interrupted, Learner
 from autotune.stacking.network import StackedNetwork
 from autotune.trial import Desk, End, Epoch, Reason, Trial
@@ -48,10 +50,21 @@ class Slots:
         self._most = most
         self._part = part
         self._bytes: int | None = None
+        self._held = sys.maxsize
+
+    def narrow(self, trials: int) -> None:
+        """Begin no further trial where so many are in training, since memory held no more."""
+        self._held, self._bytes = trials, None
+
+    def widen(self) -> None:
+        """Take back `narrow`: a trial was too large by itself."""
+        self._held = sys.maxsize
 
     def free(self, berths: Collection[Berth], alone: int) -> bool:
         """Whether one more may begin."""
         taken = alone + sum(map(len, berths))
+        if taken >= self._held:
+            return False
         if self._given is not None or taken == 0:
             return taken < (self._given or 1)
         gains = [berth.lane.gains for berth in berths if berth.lane is not None]
@@ -130,6 +143,7 @@ class Crew(LightningModule):
         self._berths: dict[Hashable, Berth] = {}
         self._choices: dict[Hashable, Choice] = {}
         self._alone: list[Trial] = []
+        self._anew: list[tuple[Trial, int]] = []
         self._current: Berth | None = None
         self._parts: dict[Hashable, tuple[Part, Part]] = {}
         self._measured: list[dict[str, float]] = []
@@ -145,6 +159,7 @@ class Crew(LightningModule):
     def trials(self) -> Iterator[Trial]:
         """All that has not ended."""
         yield from self._alone
+        yield from (trial for trial, _ in self._anew)
         for berth in self._berths.values():
             yield from (member.trial for member in [*berth.members, *berth.waiting])
 
@@ -183,6 +198,45 @@ class Crew(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Choose the next lane, and let its members leave and join."""
         berth = self._current = self._next()
+        members = [*berth.members, *berth.waiting]
+        with self._begun_anew_where_memory_runs_out(berth, members):
+            self._prepare(berth)
+
+    def training_step(self, batch: Any, index: int) -> None:
+        """Train and judge the lane's next epoch.
+
+        Raises:
+            Interrupted: The desk said so.
+        """
+        berth = self._current
+        if berth is None or berth.lane is None:
+            return
+        with self._begun_anew_where_memory_runs_out(berth, list(berth.lane.members)):
+            self._measured = berth.lane.train_epoch(lambda: self._desk.interrupted)
+
+    def judge(self) -> None:
+        """Tell the desk what each member of the lane measured, let go those that end, and fill the slots."""
+        berth = self._current
+        if berth is not None and berth.lane is not None:
+            for member, metrics in zip(berth.lane.members, self._measured, strict=True):
+                end = self._end(berth, member, metrics)
+                if end is not None:
+                    berth.leaving.append(member)
+                    self._tell(end)
+                elif member.keeper is not None:
+                    member.keeper.hear(metrics)
+                    # Not its share: what a kill costs is the time in which it was trained, among however many.
+                    if member.keeper.is_due(member.seconds[-1] * len(berth.lane.members)):
+                        self._keep(member, member.keeper, berth.lane)
+        self._fill()
+        self._clear()
+        if self._alone or not self._ready():
+            self.trainer.should_stop = True
+
+    # How it does it.
+
+    def _prepare(self, berth: Berth) -> None:
+        """Make the lane where there is none, and let its members leave and join."""
         device = self.trainer.strategy.root_device
         if berth.lane is None:
             parts = self._placed(berth.data)
@@ -197,37 +251,33 @@ class Crew(LightningModule):
             berth.leaving, berth.waiting = [], []
             berth.lane.change(leaving, joining)
 
-    def training_step(self, batch: Any, index: int) -> None:
-        """Train and judge the lane's next epoch.
+    @contextmanager
+    def _begun_anew_where_memory_runs_out(self, berth: Berth, members: Sequence[Member]) -> Iterator[None]:
+        """Within it, memory that runs out ends the lane: its members, half-trained, begin anew among half as many.
 
-        Raises:
-            Interrupted: The desk said so.
+        A trial that had memory for itself ends.
         """
-        assert self._current is not None
-        assert self._current.lane is not None
-        self._measured = self._current.lane.train_epoch(lambda: self._desk.interrupted)
-
-    def judge(self) -> None:
-        """Tell the desk what each member of the lane measured, let go those that end, and fill the slots."""
-        berth = self._current
-        assert berth is not None
-        assert berth.lane is not None
-        for member, metrics in zip(berth.lane.members, self._measured, strict=True):
-            end = self._end(berth, member, metrics)
-            if end is not None:
-                berth.leaving.append(member)
-                self._tell(end)
-            elif member.keeper is not None:
-                member.keeper.hear(metrics)
-                # Not its share: what a kill costs is the time in which it was trained, among however many.
-                if member.keeper.is_due(member.seconds[-1] * len(berth.lane.members)):
-                    member.keeper.keep(berth.lane.state_of(member))
-        self._fill()
-        self._clear()
-        if self._alone or not self._ready():
-            self.trainer.should_stop = True
-
-    # How it does it.
+        try:
+            yield
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            ran_out = error
+        else:
+            return
+        others = sum(map(len, self._berths.values())) - len(berth)
+        self._current = None
+        del self._berths[berth.key]
+        berth.lane = None
+        release(ran_out)
+        if others + len(members) > 1:
+            fewer = (others + len(members)) // 2
+            self._anew.extend((member.trial, max(member.told, member.epoch)) for member in members)
+            self._slots.narrow(fewer)
+            _log.warning("out of memory with %d trials at once: at most %d from here on", others + len(members), fewer)
+        else:
+            self._slots.widen()
+            self._tell(_failed(members[0].trial.number, ran_out))
 
     def _take_up(self, member: Member, device: torch.device) -> None:
         """Have a member go on from where an earlier run kept it last."""
@@ -236,7 +286,19 @@ class Crew(LightningModule):
         kept = None if member.keeper is None else member.keeper.found()
         if member.keeper is not None and kept is not None:
             member.take_up(kept)
-            self._desk.resumed(member.trial.number, member.keeper.goes_on())
+            epochs = member.keeper.goes_on()
+            if not member.told:
+                self._desk.resumed(member.trial.number, epochs)
+
+    def _keep(self, member: Member, keeper: Keeper, lane: Lane) -> None:
+        """Keep a member's state, where memory holds a copy of it."""
+        try:
+            keeper.keep(lane.state_of(member))
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            release(error)
+            _log.debug("out of memory for the checkpoint of trial %d; the next is due in an epoch", member.trial.number)
 
     def _tell(self, end: End) -> None:
         """Tell the desk of an end; where that stops the search, of all others too."""
@@ -250,9 +312,9 @@ class Crew(LightningModule):
     def _end(self, berth: Berth, member: Member, metrics: Mapping[str, float]) -> End | None:
         number = member.trial.number
         if member.failure is not None:
-            reason = Reason.OOM if out_of_memory(member.failure) else Reason.ERROR
-            return End(number, reason, error=member.failure)
-        reason_given = self._desk.judge(Epoch(number, member.epoch - 1, metrics))
+            return _failed(number, member.failure)
+        is_told = member.epoch <= member.told
+        reason_given = None if is_told else self._desk.judge(Epoch(number, member.epoch - 1, metrics))
         if reason_given is None and member.epoch < member.learner.epochs:
             return None
         return End(number, reason_given or Reason.COMPLETED, self._cost(berth, member))
@@ -274,13 +336,13 @@ class Crew(LightningModule):
     def _fill(self) -> None:
         """Take trials from the desk while there are free slots."""
         while self._slots.free(self._berths.values(), len(self._alone)):
-            trial = self._desk.next_trial()
+            trial, told = self._anew.pop(0) if self._anew else (self._desk.next_trial(), 0)
             if trial is None:
                 return
-            self._admit(trial)
+            self._admit(trial, told)
             self._busiest = max(self._busiest, len(list(self.trials())))
 
-    def _admit(self, trial: Trial) -> None:
+    def _admit(self, trial: Trial, told: int) -> None:
         try:
             assembly = assemble(trial.config)
             generator = torch.Generator()
@@ -288,8 +350,11 @@ class Crew(LightningModule):
             network = self._network_of(assembly)
         except UserError:
             raise
-        except Exception:  # what cannot be stacked, and what raises: a training alone says whose mistake it is
-            self._alone.append(trial)
+        except Exception as error:  # what cannot be stacked, and what raises: training alone says whose mistake it is
+            if not told:
+                self._alone.append(trial)
+            else:  # it was stacked before, and its epochs are told already
+                self._tell(_failed(trial.number, error))
             return
         learner, data = assembly.module, assembly.data
         assert isinstance(learner, Learner)
@@ -303,7 +368,7 @@ class Crew(LightningModule):
         if key not in self._berths:
             self._berths[key] = Berth(key, assembly, network)
         berth = self._berths[key]
-        berth.waiting.append(Member(learner.network, generator, trial=trial, learner=learner))
+        berth.waiting.append(Member(learner.network, generator, trial=trial, learner=learner, told=told))
 
     def _clear(self) -> None:
         """Drop the lanes that nobody is in; what they found out is kept for later ones."""
@@ -361,6 +426,10 @@ class _Turns:
 
     def __iter__(self) -> Iterator[int]:
         yield 0
+
+
+def _failed(number: int, error: Exception) -> End:
+    return End(number, Reason.OOM if out_of_memory(error) else Reason.ERROR, error=error)
 
 
 def _trainer_key(trainer: Mapping[str, Any]) -> str:

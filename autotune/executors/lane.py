@@ -51,6 +51,7 @@ class Member(Seat):
         memory: What its schedule remembers.
         seconds: For each epoch its share of the lane's.
         base_rate: The learning rate of its optimizer's first group, before the schedule.
+        told: Epochs that the desk has heard of, of a trial that was begun anew in this run.
         keeper: Keeps its state from time to time; None where nothing is kept.
         kept: The state that it joins a lane with (`Lane.state_of`); None where it begins.
     """
@@ -61,6 +62,7 @@ class Member(Seat):
     memory: Any = None
     seconds: list[float] = field(default_factory=list)
     base_rate: float = 0.0
+    told: int = 0
     keeper: Keeper | None = None
     kept: Mapping[str, Any] | None = None
 

@@ -18,7 +18,7 @@ from autotune.cost import CostMeter
 from autotune.data.batches import ArrayData
 from autotune.errors import UserError, nearest
 from autotune.executors.checkpoint import Keeper, checked
-from autotune.executors.memory import out_of_memory
+from autotune.executors.memory import out_of_memory, release
 from autotune.executors.resumption import NotTakenUp, Resumption
 from autotune.executors.workers import counted, share
 from autotune.learner import Interrupted, Learner
@@ -201,10 +201,13 @@ def train_alone(desk: Desk, trial: Trial, checkpoint_seconds: float | None = Non
         BaseException: What the desk raises.
     """
     try:
-        return _train(desk, trial, checkpoint_seconds, takes_up=True)
+        end = _train(desk, trial, checkpoint_seconds, takes_up=True)
     except NotTakenUp as why:
         _log.warning("%s", why)
-        return _train(desk, trial, checkpoint_seconds, takes_up=False)
+        end = _train(desk, trial, checkpoint_seconds, takes_up=False)
+    if end.error is not None:
+        release(end.error)
+    return end
 
 
 def _train(desk: Desk, trial: Trial, checkpoint_seconds: float | None, takes_up: bool) -> End:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,6 +24,20 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     said = str(error)
     return isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
+
+
+def release(error: BaseException) -> None:
+    """Free the tensors that a caught error keeps alive: those of the calls that it ended.
+
+    Its traceback still says where it was raised. Where memory ran out, garbage in cycles and the device's cache go too.
+    """
+    raised: BaseException | None = error
+    while raised is not None:
+        traceback.clear_frames(raised.__traceback__)
+        raised = raised.__cause__ or raised.__context__
+    if out_of_memory(error):
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from autotune.executors.memory import release
 from autotune.stacking.layers import Pass
 from autotune.stacking.network import StackedNetwork
 from autotune.stacking.stack import Stack
@@ -149,6 +150,7 @@ class InTurn:
                         row, features[row], target[row], None if share is None else share[row], add
                     )
                 except Exception as error:
+                    release(error)
                     seat.failure = error
             if seat.failure is not None:
                 torch._foreach_zero_(self._gradients[row])
@@ -176,6 +178,7 @@ class InTurn:
             try:
                 return self._forward(seat.network, features)
             except Exception as error:
+                release(error)
                 seat.failure = error
                 return None
             finally:
