@@ -28,7 +28,7 @@ from autotune.trial import Reason, Record, State
 MODES = ("auto", True, False)
 PICTURES_A_SECOND = 4
 LATEST = 6  # lines of the log that are kept in view
-RECENT = 64  # ends that the pace is measured over
+RECENT = 64  # entries that the pace is measured over
 ECHO = 4  # columns left behind the last line, so that a terminal that shows ^C^C begins no line of its own by it
 WIDE = 72  # columns from which headings are written out
 MOST_WIDE = 120
@@ -51,12 +51,31 @@ class Family:
 
 @dataclass(slots=True)
 class _Stage:
-    """What is under way: how much of it has ended, and when the latest did."""
+    """What is under way: how much of it has ended, and when the latest did.
+
+    Attributes:
+        recent: When it began, then when trials ended and how many: those that end within a second count as one entry,
+            since the trials of a lane end at once.
+    """
 
     in_training: int = 0
     ended: int = 0
     most_at_once: int = 0
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
+
+    def end(self, now: float) -> None:
+        """Count the end of a trial."""
+        self.ended += 1
+        if len(self.recent) > 1 and now - self.recent[-1][0] < 1:
+            self.recent[-1] = (self.recent[-1][0], self.recent[-1][1] + 1)
+        else:
+            self.recent.append((now, 1))
+
+    def pace(self, now: float) -> float | None:
+        """Trials a second, by the latest ends; None where none has ended yet."""
+        passed = now - self.recent[0][0] if self.recent else 0.0
+        ended = sum(count for _, count in self.recent) - self.recent[0][1] if self.recent else 0
+        return ended / passed if ended and passed > 0 else None
 
 
 class Tally:
@@ -88,6 +107,7 @@ class Tally:
                 self._left_over.add(record.number)
                 self._known_epochs[record.number] = len(trial.intermediate_values)
             else:
+                self.search.ended += 1
                 self._count(record)
         self._earlier_epochs = self.epochs
 
@@ -113,10 +133,8 @@ class Tally:
 
     @property
     def pace(self) -> float | None:
-        """Trials a second, by the latest ends; None where too few have ended."""
-        recent = self.stage.recent
-        passed = self._clock() - recent[0] if recent else 0.0
-        return (len(recent) - 1) / passed if len(recent) > 1 and passed > 0 else None
+        """Trials a second of the stage under way, by the latest ends; None where none has ended in this run."""
+        return self.stage.pace(self._clock())
 
     @property
     def to_confirm(self) -> tuple[int, int]:
@@ -152,6 +170,8 @@ class Tally:
         """Hear that a trial begins."""
         with self.lock:
             stage = self._stage_of(record)
+            if not stage.recent:
+                stage.recent.append((self._clock(), 0))
             stage.in_training += 1
             stage.most_at_once = max(stage.most_at_once, stage.in_training)
             if stage is self.search:
@@ -172,9 +192,8 @@ class Tally:
             if record.reason == Reason.INTERRUPTED:
                 self.outcomes[Reason.INTERRUPTED] += stage is self.search
                 return
-            stage.recent.append(self._clock())
+            stage.end(self._clock())
             if stage is self.confirmation:
-                stage.ended += 1
                 return
             self._known_epochs.pop(record.number, None)
             self._family(record).trials -= 1
@@ -195,7 +214,6 @@ class Tally:
         assert record.reason is not None
         objective, value = self.settings.objective, record.objective
         family = self._family(record)
-        self.search.ended += 1
         self.outcomes[record.reason] += 1
         family.trials += 1
         family.completed += record.reason == Reason.COMPLETED
@@ -292,7 +310,7 @@ def _best(tally: Tally, width: int, rows: int) -> list[Text]:
     if len(lines) > most:
         lines[most - 1] += "  ..."
     value = (f"{best.objective:.6g}", "bold green")
-    head = Text.assemble("best       ", value, f"  trial {best.number}  {naming.strategy(best.config)}")
+    head = Text.assemble("best       ", value, f"  trial {best.number}  {naming.strategy(best.config, best.params)}")
     return [head, *(Text(f"{'':11}{line}") for line in lines[:most] if line)]
 
 
@@ -321,7 +339,8 @@ def _families(tally: Tally, width: int, most: int) -> Iterator[Text]:
 
 def _states(tally: Tally) -> Iterator[Text]:
     stage, outcomes = tally.stage, tally.outcomes
-    pace = "" if tally.pace is None else f", {written_out(60 * tally.pace)} trials a minute"
+    what = "trainings" if tally.is_confirming else "trials"
+    pace = "" if tally.pace is None else f", {written_out(60 * tally.pace)} {what} a minute"
     yield Text.assemble("slots      ", (f"{stage.in_training} busy", "bold"), f", {stage.most_at_once} at most{pace}")
     counted = [
         (tally.search.in_training, "running"),

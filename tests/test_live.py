@@ -154,9 +154,28 @@ def test_the_pace_is_written_out_at_any_speed(seconds: float, said: str, tmp_pat
     clock = Clock()
     told = tally(tmp_path, clock)
     for number in range(3):
+        told.started(of(number))
         clock.seconds += seconds
-        train(told, of(number), Reason.PRUNED, 0.5)
+        told.ended(ended(of(number), Reason.PRUNED, 0.5))
     assert line(drawn(told), "slots") == f"slots 0 busy, 1 at most, {said} trials a minute"
+
+
+@pytest.mark.parametrize(("stage", "what"), [("search", "trials"), ("confirm", "trainings")])
+@pytest.mark.parametrize("together", [6, 200])
+def test_trials_that_end_at_once_are_a_pace_since_they_began(
+    together: int, stage: str, what: str, tmp_path: Path
+) -> None:
+    clock = Clock()
+    told = tally(tmp_path, clock)
+    records = [of(number, stage=stage) for number in range(together)]
+    for each in records:
+        told.started(each)
+    clock.seconds += 30
+    for each in records:
+        clock.seconds += 1e-3
+        told.ended(ended(each, Reason.COMPLETED, 0.5))
+    said = line(drawn(told), "slots")
+    assert said == f"slots 0 busy, {together} at most, {written_out(60 * together / clock.seconds)} {what} a minute"
 
 
 @given(st.floats(1e-9, 1e12))
