@@ -428,6 +428,8 @@ def _parallel(findings: Findings) -> Plot | None:
         study, params=names, target_name=safe(findings.outcome.objective.metric)
     )
     figure.update_layout(title=None, margin={"l": 40, "r": 20, "t": 20, "b": 30})
+    for at, name in enumerate(sorted(names), start=1):  # as Optuna orders the axes, behind that of the score
+        _sort_options(figure, at, study.trials[0].distributions[name])
     for trace in figure.data:
         if trace.mode == "lines":
             part = trace.y[0] if findings.outcome.objective.direction == "maximize" else 1 - trace.y[0]
@@ -442,6 +444,21 @@ def _parallel(findings: Findings) -> Plot | None:
     if len(study.trials) == LINES:
         caption += f" The {LINES} best are drawn."
     return as_plot("parallel", "Parallel coordinates", caption, figure, width=130 * (len(names) + 1))
+
+
+def _sort_options(figure: Any, axis: int, distribution: BaseDistribution) -> None:
+    """Give the options of an axis their own order from bottom to top; Optuna takes that of their first trials."""
+    if not isinstance(distribution, CategoricalDistribution) or len(distribution.choices) < 2:
+        return
+    height = {f"{option}": at / (len(distribution.choices) - 1) for at, option in enumerate(distribution.choices)}
+    for trace in figure.data:
+        if trace.mode == "lines":
+            heights = list(trace.y)
+            heights[axis] = height[trace.customdata[axis][1]]
+            trace.y = heights
+    for tick in figure.layout.annotations:
+        if tick.x == axis and tick.text in height:
+            tick.y = height[tick.text]
 
 
 def _between(part: float) -> str:

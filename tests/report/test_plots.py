@@ -52,6 +52,16 @@ def test_all_trials_have_their_curves_and_stopped_ones_are_faded(drawn: dict[str
         assert numbers <= stopped if trace["opacity"] < 0.5 else not numbers & stopped
 
 
+def test_options_stand_in_their_own_order(drawn: dict[str, Plot]) -> None:
+    figure = drawn["parallel"].figure
+    axis = list(figure["layout"]["xaxis"]["ticktext"]).index("batch size")
+    ticks = {each["text"]: each["y"] for each in figure["layout"]["annotations"] if each["x"] == axis}
+    assert sorted(ticks, key=lambda option: ticks[option]) == ["16", "32", "64", "128", "full"]
+    lines = [trace for trace in figure["data"] if trace["mode"] == "lines"]
+    assert len(lines) == 60
+    assert all(trace["y"][axis] == ticks[trace["customdata"][axis][1]] for trace in lines)
+
+
 def test_long_curves_are_thinned_and_keep_their_ends() -> None:
     study = made.study(score, 3, prune=False)
     long = [
