@@ -194,7 +194,7 @@ def _again(record: Record, seed: int) -> Record:
     config = {**record.config, "seed": seed}
     return replace(
         record,
-        name=naming.confirmation(record.number, seed, config),
+        name=naming.confirmation(record.number, seed, config, record.params),
         state=State.RUNNING,
         reason=None,
         stage="confirm",

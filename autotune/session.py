@@ -267,7 +267,7 @@ def _say_best(settings: Settings, outcome: Outcome, tracker: Tracker) -> int:
     _log.info(
         "%s: %s with %s %.6g (trial %d)",
         "no winner; the luckiest draw" if outcome.is_noise else "best",
-        naming.strategy(winner.config),
+        naming.strategy(winner.config, winner.params),
         settings.objective.metric,
         winner.objective,
         winner.number,

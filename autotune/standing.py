@@ -21,7 +21,7 @@ from autotune.trial import Reason, Record
 CONFIDENCE = 0.95
 # What a strategy costs, in the order in which ties are broken. Measured seconds count where they differ by more than
 # two measurements of one thing do.
-COSTS = (("cost/parameters", 1.0, "parameters"), ("cost/latency_sample_seconds", 1.25, "seconds a prediction"))
+COSTS = (("cost/parameters", 1.0, "parameters"), ("cost/latency_sample_seconds", 1.25, "a prediction"))
 # Optimizers that keep less than two numbers a parameter.
 KEEPS = {"sgd": 0, "bgd": 0, "muon": 1, "rmsprop": 1, "adagrad": 1, "adafactor": 1}
 
@@ -173,11 +173,13 @@ def _cheapest(tied: Sequence[Contender]) -> tuple[Contender, str]:
         least = min(known)
         cheap = [each for each, cost in zip(left, known, strict=True) if cost <= least * ratio]
         if len(cheap) == 1:
-            return cheap[0], f"of {len(tied)} that cannot be told apart it costs least: {least:.4g} {unit}"
+            return cheap[
+                0
+            ], f"of {len(tied)} that cannot be told apart it costs least: {naming.cost(key, least)} {unit}"
         left = cheap
     simplest = min(left, key=lambda each: _complexity(each.record))
     if sum(_complexity(each.record) == _complexity(simplest.record) for each in left) == 1:
-        words = naming.strategy(simplest.record.config)
+        words = naming.strategy(simplest.record.config, simplest.record.params)
         return simplest, f"of {len(tied)} that cannot be told apart none costs less, and {words} is the simplest"
     return left[0], f"of {len(tied)} that cannot be told apart none is cheaper or simpler, and its mean is the best"
 

@@ -310,7 +310,7 @@ def record(trial: FrozenTrial) -> Record:
     reason = attrs.get("reason")
     return Record(
         number=trial.number,
-        name=naming.trial(trial.number, config),
+        name=naming.trial(trial.number, config, trial.params),
         family=naming.family(config),
         state=State(trial.state.name),
         reason=None if reason is None or trial.state == TrialState.RUNNING else Reason(reason),
@@ -332,7 +332,7 @@ def _confirmation(trial: FrozenTrial, attr: Mapping[str, Any]) -> Record:
     reason = Reason(attr["reason"])
     return replace(
         record(trial),
-        name=naming.confirmation(trial.number, attr["seed"], trial.user_attrs["config"]),
+        name=naming.confirmation(trial.number, attr["seed"], trial.user_attrs["config"], trial.params),
         state=reason.state,
         reason=reason,
         stage="confirm",

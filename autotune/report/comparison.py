@@ -108,7 +108,7 @@ def _side_by_side(outcomes: Sequence[Outcome]) -> Section:
                 if outcome.is_noise
                 else "none"
                 if winner is None
-                else naming.strategy(winner.config),
+                else naming.strategy(winner.config, winner.params),
                 "" if winner is None else score(winner.objective),
                 "" if standing is None else f"{standing.winner.score}",
                 f"{len(outcome.records):,}",

@@ -78,18 +78,3 @@ def front(outcome: Outcome, key: str, records: Sequence[Record]) -> list[Record]
         if not kept or outcome.objective.better(record.objective or 0.0, kept[-1].objective or 0.0):
             kept.append(record)
     return kept
-
-
-def written(key: str, value: float) -> str:
-    """A cost with its unit: 3.2 ms, 27 kB, 6,666."""
-    if key.endswith("_seconds"):
-        for unit, factor in (("s", 1.0), ("ms", 1e-3)):
-            if value >= factor:
-                return f"{value / factor:.3g} {unit}"
-        return f"{value / 1e-6:.3g} µs"
-    if key.endswith("_bytes"):
-        for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-            if value >= factor:
-                return f"{value / factor:.3g} {unit}"
-        return f"{value:.0f} bytes"
-    return f"{value:,.0f}"

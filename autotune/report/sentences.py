@@ -126,7 +126,7 @@ def _best(outcome: Outcome) -> list[str]:
         return (
             [] if not outcome.records else ["No trial has been trained to its end, so that there is no best strategy."]
         )
-    words = f"{naming.strategy(winner.config)} (trial {winner.number})"
+    words = f"{naming.strategy(winner.config, winner.params)} (trial {winner.number})"
     if outcome.is_noise:
         return [
             f"Nothing learnable was found: {outcome.verdict}.",
@@ -141,7 +141,7 @@ def _best(outcome: Outcome) -> list[str]:
         if second is not None:
             behind = abs((winner.objective or 0.0) - (second.objective or 0.0))
             lines.append(
-                f"The runner-up is {naming.strategy(second.config)} (trial {second.number}), {metric} "
+                f"The runner-up is {naming.strategy(second.config, second.params)} (trial {second.number}), {metric} "
                 f"{score(second.objective)}: {behind:.3g} behind, on one seed each."
             )
         return lines
@@ -160,8 +160,9 @@ def _runner_up(outcome: Outcome, first: Contender, second: Contender) -> str:
     far = f"{_fixed(abs(ahead.mean), _places(ahead))} {'behind' if ahead.mean >= 0 else 'ahead'} on the same seeds"
     sure = "" if ahead.is_sure else ", which chance alone can make"
     bounds = "" if ahead.count < 2 else f" (the winner's lead: {_bounds(ahead)})"
+    words = naming.strategy(second.record.config, second.record.params)
     return (
-        f"The runner-up is {naming.strategy(second.record.config)} (trial {second.record.number}): "
+        f"The runner-up is {words} (trial {second.record.number}): "
         f"{_fixed(second.score.mean, _places(second.score) or 4)}, {far}{bounds}{sure}."
     )
 
@@ -187,7 +188,7 @@ def _contenders(outcome: Outcome) -> Section:
     rows = [
         (
             f"{each.record.number}",
-            naming.strategy(each.record.config),
+            naming.strategy(each.record.config, each.record.params),
             score(each.record.objective),
             _fixed(each.score.mean, _places(each.score) or 4),
             _bounds(each.score),
@@ -495,7 +496,7 @@ def _cheaper_sentence(each: Cheaper) -> str:
         else f" on the same {lost.count} seeds (the winner's lead: {_bounds(lost)})"
     )
     return (
-        f"A cheaper one: {naming.strategy(each.record.config)} (trial {each.record.number}) takes "
+        f"A cheaper one: {naming.strategy(each.record.config, each.record.params)} (trial {each.record.number}) takes "
         f"{_percent(each.part)} of the "
         f"winner's {_PRICE[each.cost]} and is {far}{sure}."
     )
@@ -519,7 +520,7 @@ def _prices(record: Record) -> list[str]:
         "cost/parameters": "{} parameters",
     }
     return [
-        words.format(costs.written(key, record.cost[key]))
+        words.format(naming.cost(key, record.cost[key]))
         for key, words in said.items()
         if math.isfinite(record.cost.get(key, math.nan))
     ]
@@ -536,17 +537,17 @@ def _cost_section(findings: Findings) -> Section:
         words = listed([_PRICE[each.cost] for each in several])
         rows.append(_cost_row(f"cheaper in {words}", outcome.records[number], several[0].lost))
     section.lines.append(
-        "Seconds an epoch are those of the trial's share where several were trained in one step; memory is "
-        "what training "
-        "added to the process, or all of it on a GPU."
+        "As measured in the trial itself, during the search; MLflow shows the same figures, and a final training "
+        "measures its own. Seconds an epoch are the trial's share where several were trained in one step; memory is "
+        "what training added to the process, or all of it on a GPU."
     )
     head = ("", "strategy", "loses", "an epoch", "one sample", "memory", "size", "parameters")
     return Section(section.key, section.title, section.lines, Table(head, tuple(rows)))
 
 
 def _cost_row(what: str, record: Record, lost: Estimate) -> tuple[str, ...]:
-    prices = [costs.written(key, record.cost[key]) if key in record.cost else "" for key in costs.COSTS]
-    return what, f"{naming.strategy(record.config)} (trial {record.number})", _cell(lost), *prices
+    prices = [naming.cost(key, record.cost[key]) if key in record.cost else "" for key in costs.COSTS]
+    return what, f"{naming.strategy(record.config, record.params)} (trial {record.number})", _cell(lost), *prices
 
 
 # Words and numbers.

@@ -52,7 +52,7 @@ def record(
     begun = BEGUN + timedelta(seconds=number)
     told = Record(
         number=number,
-        name=naming.trial(number, config),
+        name=naming.trial(number, config, {}),
         family=naming.family(config),
         state=state,
         reason=reason,
@@ -156,7 +156,7 @@ def confirmed(
             again.append(
                 replace(
                     record(number, Reason.COMPLETED, [value] * EPOCHS, config, params=old.params),
-                    name=naming.confirmation(number, seed, config),
+                    name=naming.confirmation(number, seed, config, old.params),
                     stage="confirm",
                 )
             )

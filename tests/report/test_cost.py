@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from autotune.kept.outcome import Outcome
-from autotune.report.cost import cheaper, front, written
+from autotune.report.cost import cheaper, front
 
 from . import made
 
@@ -58,20 +58,3 @@ def test_without_a_cheaper_one_or_a_cost_nothing_is_named() -> None:
 def test_on_the_front_none_is_both_better_and_cheaper() -> None:
     found = study((0.9, 3.0), (0.8, 1.0), (0.7, 2.0), (0.85, 1.5), (0.9, 4.0))
     assert [record.number for record in front(found, "cost/epoch_seconds", found.records)] == [1, 3, 0]
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "text"),
-    [
-        ("cost/epoch_seconds", 2.5, "2.5 s"),
-        ("cost/epoch_seconds", 0.0125, "12.5 ms"),
-        ("cost/latency_sample_seconds", 4.6e-5, "46 µs"),
-        ("cost/model_bytes", 27448.0, "27.4 kB"),
-        ("cost/peak_memory_bytes", 9.77e6, "9.77 MB"),
-        ("cost/peak_memory_bytes", 3e9, "3 GB"),
-        ("cost/model_bytes", 12.0, "12 bytes"),
-        ("cost/parameters", 6666.0, "6,666"),
-    ],
-)
-def test_costs_have_their_units(key: str, value: float, text: str) -> None:
-    assert written(key, value) == text

@@ -121,7 +121,7 @@ def test_a_user_of_own_optimizer_and_schedule_gets_an_answer() -> None:
         replace(each, family="own", params={"model.width": 3 + each.number}, config={**each.config, **own})
         for each in study.records
     ]
-    assert told(replace(study, records=records))[0].startswith("The best strategy is own own (trial ")
+    assert told(replace(study, records=records))[0].startswith("The best strategy is width 5 (trial 2)")
 
 
 def test_the_audit_is_told_overall_and_by_family() -> None:
