@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from autotune.data.files import FileSource
 from autotune.data.lazy import Reader
+from autotune.data.placed import placed
 from autotune.data.source import Batch, LazyPart, Part, Source, Split, held_out, split
 from autotune.errors import UserError
 
@@ -133,6 +134,14 @@ class ArrayData(LightningDataModule):
         """How many batches an epoch has."""
         return -(-len(self.split.train) // self.batch_size)
 
+    def parts(self, trainer: Trainer) -> tuple[Part, Part]:
+        """The training and validation parts, which are in memory, on a Trainer's device and in its precision."""
+        train, val = self.split.train, self.split.val
+        assert isinstance(train, Part)
+        assert isinstance(val, Part)
+        self.trainer = trainer
+        return self._shared("train", train, trainer), self._shared("val", val, trainer)
+
     def train_dataloader(self) -> Epochs | Batches:
         """The training part, an epoch at a time, or a batch where `whole_epochs` is off."""
         epochs = Epochs(self._placed("train", self.split.train), self.batch_size, self._order_seed)
@@ -165,13 +174,18 @@ class ArrayData(LightningDataModule):
     def _placed(self, name: str, part: Part | LazyPart) -> Part | Reader:
         """The part as it is served: on the Trainer's device and in its precision."""
         if isinstance(part, Part):
-            return Part(self._place(part.features), self._place(part.target))
+            return part if self.trainer is None else self._shared(name, part, self.trainer)
         if name in self._readers:
             self._readers[name].close()
         workers = self.source.workers if isinstance(self.source, FileSource) else 0
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         self._readers[name] = Reader(part, workers, self._place, on_gpu)
         return self._readers[name]
+
+    def _shared(self, name: str, part: Part, trainer: Trainer) -> Part:
+        plugin = trainer.precision_plugin
+        precision = type(plugin), str(plugin.precision)
+        return placed((self.source, self._on, name, trainer.strategy.root_device, precision), part, self._place)
 
     def _place(self, tensor: Tensor) -> Tensor:
         if self.trainer is None:

@@ -145,7 +145,6 @@ class Crew(LightningModule):
         self._alone: list[Trial] = []
         self._anew: list[tuple[Trial, int]] = []
         self._current: Berth | None = None
-        self._parts: dict[Hashable, tuple[Part, Part]] = {}
         self._measured: list[dict[str, float]] = []
         self._busiest = 0
 
@@ -179,7 +178,6 @@ class Crew(LightningModule):
         trainer = make_trainer(largest.assembly, [_Judging(self)], max_epochs=-1)
         self._trainer_key = largest.trainer_key
         self._memory = PeakMemory(trainer.strategy.root_device)
-        self._parts.clear()
         try:
             trainer.fit(self, _Turns())
         except SystemExit as end:
@@ -239,8 +237,9 @@ class Crew(LightningModule):
         """Make the lane where there is none, and let its members leave and join."""
         device = self.trainer.strategy.root_device
         if berth.lane is None:
-            parts = self._placed(berth.data)
-            berth.lane = Lane(berth.network, *parts, berth.data.batch_size, self._choices.get(berth.key))
+            berth.lane = Lane(
+                berth.network, *self._place(berth.data), berth.data.batch_size, self._choices.get(berth.key)
+            )
         for member in berth.waiting:
             self.trainer.precision_plugin.convert_module(member.network).to(device)
             if device.type == "cuda":
@@ -322,7 +321,7 @@ class Crew(LightningModule):
     def _cost(self, berth: Berth, member: Member) -> dict[str, float]:
         """As a `CostMeter` finds it; time and memory are the member's share of what its lane and all lanes took."""
         if not berth.latencies:
-            features = self._placed(berth.data)[1].features
+            features = self._place(berth.data)[1].features
             berth.latencies = latencies(member.network, features[: berth.data.batch_size])
         seconds = median(member.seconds)
         return {
@@ -397,15 +396,8 @@ class Crew(LightningModule):
         """Those with members that this Trainer can train."""
         return [each for each in self._berths.values() if len(each) and each.trainer_key == self._trainer_key]
 
-    def _placed(self, data: ArrayData) -> tuple[Part, Part]:
-        """The training and validation parts on the device."""
-        if data.source not in self._parts:
-            self._parts[data.source] = self._place(data.split.train), self._place(data.split.val)
-        return self._parts[data.source]
-
-    def _place(self, part: Any) -> Part:
-        device, precision = self.trainer.strategy.root_device, self.trainer.precision_plugin
-        return Part(*(precision.convert_input(each.to(device)) for each in (part.features, part.target)))
+    def _place(self, data: ArrayData) -> tuple[Part, Part]:
+        return data.parts(self.trainer)
 
 
 class _Judging(Checkpoint):

@@ -16,6 +16,7 @@ from autotune.assembly import Assembly, assemble, build_data, build_task, guessi
 from autotune.construct import accepts
 from autotune.cost import CostMeter
 from autotune.data.batches import ArrayData
+from autotune.data.placed import forget
 from autotune.errors import UserError, nearest
 from autotune.executors.checkpoint import Keeper, checked
 from autotune.executors.memory import out_of_memory, release
@@ -106,8 +107,11 @@ class LightningExecutor:
     def train(self, desk: Desk) -> None:
         """Train trial after trial."""
         leave_memory_unfilled()
-        while (trial := desk.next_trial()) is not None:
-            desk.ended(train_alone(desk, trial, self.checkpoint_seconds))
+        try:
+            while (trial := desk.next_trial()) is not None:
+                desk.ended(train_alone(desk, trial, self.checkpoint_seconds))
+        finally:
+            forget()
 
 
 class _Reporter(Checkpoint):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from autotune.assembly import Assembly, assemble
 from autotune.data.batches import ArrayData
+from autotune.data.placed import forget
 from autotune.data.source import Part
 from autotune.errors import UserError
 from autotune.executors.crew import FEW_SLOTS, Crew, Slots
@@ -184,3 +185,5 @@ class PopulationExecutor(LightningExecutor):
         except Interrupted:
             for trial in crew.trials():
                 desk.ended(End(trial.number, Reason.INTERRUPTED))
+        finally:
+            forget()

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from autotune.data.batches import ArrayData
+from autotune.data.placed import forget
 from autotune.executors import lane
 from autotune.executors.checkpoint import Keeper
 from autotune.executors.lane import Lane, Member
@@ -22,6 +24,7 @@ from ..fakes import FakeDesk
 from .lanes import alone, double, same_curve, together
 
 PLACES: dict[str, tuple[Any, str]] = {
+    "the data to the device": (ArrayData, "_place"),
     "a network to the device": (MLP, "to"),
     "the rows of a lane": (Stack, "__init__"),
     "an optimizer's step": (StackedSGD, "step"),
@@ -67,6 +70,7 @@ def test_a_lane_begins_anew_and_tells_each_epoch_once(
     configs = four()
     expected = [alone(config) for config in configs]  # before memory runs out
     assert len(expected) == 4
+    forget()
     full(monkeypatch, *PLACES[place], at_calls(*calls))
     told_as_alone(together(configs).desk, configs)
 
