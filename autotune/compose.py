@@ -42,8 +42,8 @@ from autotune.interrupts import exit_code as exit_code_of
 from autotune.interrupts import undone_first
 from autotune.settings import check_folder, discard_empty, folder_name
 from autotune.space import EXAMPLE, SETTINGS
-from autotune.trust import targets
-from autotune.trust.config_files import check_resolvers, conf_dir
+from autotune.trust import addresses, targets
+from autotune.trust.config_files import ConfigFiles, check_resolvers, conf_dir
 from autotune.trust.masking import mask
 
 Prepare = Callable[[list[str]], list[str]]
@@ -109,6 +109,7 @@ def compose(
 def _check_trusted(config: DictConfig, allowed: targets.Allowed) -> None:
     """Refuse what a composed config may only hold where the user typed it. Raises UserError."""
     check_resolvers(plain(config))
+    addresses.check(config, allowed.addresses, ConfigFiles.held)
     several = setting(config, targets.OPTION)
     for name in several if isinstance(several, list) else [several]:
         if name is not None and name not in allowed.prefixes:
@@ -280,6 +281,7 @@ def _put_in_front(config_dir: str | None, overrides: Sequence[str]) -> None:
             paths = OverridesParser.create().parse_override(override).value()
             front += [str(path) for path in paths] if isinstance(paths, list) else []
     _ConfSearchPath.in_front = tuple(front)
+    ConfigFiles.held.clear()
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from autotune.tracking.mirror import config_text, local_folder
 from autotune.tracking.runs import children_of, runs_of
 from autotune.tracking.store import Store
 from autotune.trial import Record, State
+from autotune.trust import addresses
+from autotune.trust.masking import mask
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -54,7 +57,7 @@ class Difference:
         return [*self.parent, *(f"{each}: {word}" for each, words in self.children.items() for word in words)]
 
 
-def reconcile(home: Path) -> list[str]:
+def reconcile(home: Path, uri: str | None = None) -> list[str]:
     """What is lost or said twice in a home, in words, by study; empty where nothing is.
 
     Compared are, of every study that no search holds, its trials and kept confirmations with the child runs in MLflow
@@ -62,14 +65,18 @@ def reconcile(home: Path) -> list[str]:
     summary.json with the study. A study that is not tracked has its files compared alone, and one that is being
     searched nothing: its mirror lags behind it.
 
+    Args:
+        home: The home.
+        uri: Where the runs are kept; see `mirror_of`.
+
     Raises:
         UserError: A study is kept in a database whose address is not known here.
         Exception: Whatever MLflow says where it cannot be read.
     """
-    return [f"{study}: {word}" for study in studies(home) for word in _lost(study, home)]
+    return [f"{study}: {word}" for study in studies(home) for word in _lost(study, home, uri)]
 
 
-def _lost(study: str, home: Path) -> Iterator[str]:
+def _lost(study: str, home: Path, uri: str | None) -> Iterator[str]:
     folder = study_folder(study, home)
     if StudyLock.is_held(folder):
         return
@@ -82,7 +89,7 @@ def _lost(study: str, home: Path) -> Iterator[str]:
     for record in outcome.records:
         if record.state == State.RUNNING:
             yield f"trial {record.number} is RUNNING, and no search holds the study"
-    place = mirror_of(outcome, home)
+    place = mirror_of(outcome, home, uri)
     if place is not None:
         yield from difference(outcome, *place).words()
     yield from _files(outcome, folder)
@@ -94,19 +101,22 @@ def mirror_of(outcome: Outcome, home: Path, uri: str | None = None) -> tuple[Sto
     Args:
         outcome: The study.
         home: Its home.
-        uri: The store's address; None takes that of the study's config.
+        uri: The store's address as typed; None takes that of the environment, or else the home's own.
 
     Raises:
-        UserError: The address is one of which config.yaml keeps a part.
+        UserError: config.yaml names another one, which is not taken from a file.
     """
     section = outcome.config.get("tracking")
     if not isinstance(section, Mapping) or section.get("_target_") != TRACKER:
         return None
-    kept = uri or section.get("uri")
-    if isinstance(kept, str) and ("***" in kept or "${" in kept):
-        problem = f"{kept} is all that config.yaml of {outcome.name} keeps of it"
-        raise UserError("uri", problem, "give the address: uri=... of autotune.sync")
-    return Store(kept, home), str(section.get("experiment") or "autotune")
+    kept = section.get("uri")
+    if uri is None and kept is not None:
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        if addresses.in_folder(str(kept), home):
+            uri = str(kept)
+        elif uri is None or mask(uri) != kept:
+            raise addresses.refusal("uri", f"config.yaml of {outcome.name}", kept)
+    return Store(uri, home), str(section.get("experiment") or "autotune")
 
 
 def difference(outcome: Outcome, store: Store, experiment: str) -> Difference:

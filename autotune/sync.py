@@ -77,7 +77,7 @@ def command(config: DictConfig) -> int:
         except UserError as error:
             if len(names) == 1:
                 raise
-            print(f"{name}: left out ({mask(error.problem)})")
+            print(f"{name}: left out ({mask(error.problem)}; {mask(error.remedy)})")
         except Exception as error:  # whatever MLflow, a database or a network says: the other studies may fare better
             is_whole = False
             print(f"{name}: not written ({mask(first_line(error))})")
@@ -100,7 +100,7 @@ def sync(study: str, home: Path, uri: str | None = None) -> Synced | None:
     Args:
         study: The study's name.
         home: Its home.
-        uri: Where the runs are kept; None takes the address in the study's config.
+        uri: Where the runs are kept; see `autotune.reconcile.mirror_of`.
 
     Returns:
         What was written; None where the study is not tracked.

@@ -124,12 +124,13 @@ class Side:
         ended, counts = {trial.number for trial in trials if trial.state.is_finished()}, Counter(runs.of(False))
         running = frozenset(trial.number for trial in trials if trial.state == TrialState.RUNNING)
         twice = {number for number, count in counts.items() if count > 1}
-        return Lost(running, frozenset(runs.of(True)), frozenset((ended ^ counts.keys()) | twice), self.words(folder))
+        wrong = frozenset((ended ^ counts.keys()) | twice)
+        return Lost(running, frozenset(runs.of(True)), wrong, self.words(folder, uri))
 
     def database(self, folder: Path) -> Path:
         raise NotImplementedError
 
-    def words(self, folder: Path) -> tuple[str, ...]:
+    def words(self, folder: Path, uri: str | None) -> tuple[str, ...]:
         return ()
 
     def ended(self, log: Path) -> int:
@@ -170,8 +171,8 @@ class Ours(Side):
             )
         )
 
-    def words(self, folder: Path) -> tuple[str, ...]:
-        return tuple(reconcile(folder))
+    def words(self, folder: Path, uri: str | None) -> tuple[str, ...]:
+        return tuple(reconcile(folder, uri))
 
 
 class Peer(Side):

@@ -96,15 +96,29 @@ def test_a_server_that_does_not_answer_is_said(cwd: Path) -> None:
     assert ended.out.startswith("first: not written (")
 
 
-def test_an_address_of_which_a_part_is_kept_is_asked_for(cwd: Path) -> None:
+def test_the_address_in_a_config_is_not_taken(cwd: Path) -> None:
+    """A home may be somebody's, and the user's credentials go to an address."""
     config = cwd / "mlruns/studies/first/config.yaml"
-    config.write_text(config.read_text().replace("uri: null", "uri: https://***@example.org"))
-    ended = run("sync", "from=first", cwd=cwd)
-    assert (ended.code, ended.out) == (2, "")
-    assert ended.err == (
-        "error: uri: https://***@example.org is all that config.yaml of first keeps of it; "
-        "give the address: uri=... of autotune.sync\n"
+    config.write_text(config.read_text().replace("uri: null", "uri: http://***@127.0.0.1:9"))
+    refused = (
+        "config.yaml of first names http://***@127.0.0.1:9, and an address is not taken from a file: "
+        "your credentials would go there; type it if you trust it: 'uri=http://***@127.0.0.1:9'"
     )
+    other = {"MLFLOW_TRACKING_URI": "http://me:hunter2@127.0.0.1:8"}
+    for environment in ({}, other):
+        ended = run("sync", "from=first", cwd=cwd, **environment)
+        assert (ended.code, ended.out, ended.err) == (2, "", f"error: uri: {refused}\n")
+    for said in (["uri=http://127.0.0.1:9"], []):
+        environment = {} if said else {"MLFLOW_TRACKING_URI": "http://me:hunter2@127.0.0.1:9"}
+        ended = run("sync", *said, cwd=cwd, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", **environment)
+        assert (ended.code, ended.err) == (1, "")
+        assert ended.out.startswith("first: not written (")
+
+
+def test_a_database_of_the_home_is_the_homes_own(cwd: Path) -> None:
+    config = cwd / "mlruns/studies/first/config.yaml"
+    config.write_text(config.read_text().replace("uri: null", "uri: sqlite:///mlruns/mlflow.db"))
+    assert run("sync", cwd=cwd).out == "first: nothing to write\n"
 
 
 @pytest.mark.parametrize(

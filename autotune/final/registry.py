@@ -204,6 +204,8 @@ class FinalRun:
         self._store = Store(uri, home)
         try:
             self._client, self._experiment_id = self._store.connect(experiment)
+        except UserError:
+            raise
         except Exception as error:  # each back end raises its own kinds; each means there is nothing to write to
             raise _unreachable(self._store, error) from error
         hush_libraries()

@@ -24,10 +24,10 @@ from autotune.settings import Objective
 from autotune.standing import Standing, standing
 from autotune.tracking import Study
 from autotune.trial import Chance, Record, State
-from autotune.trust import yaml_limits
-from autotune.trust.config_files import check_resolvers, resolvers
+from autotune.trust import addresses, yaml_limits
+from autotune.trust.config_files import check_resolvers
 
-# Has the address of a database that config.yaml does not keep, since it has a password.
+# Has the address of a database that is not in the study's folder: none is taken from config.yaml.
 URL = "AUTOTUNE_STORAGE_URL"
 
 
@@ -123,7 +123,7 @@ def read(study: str, home: Path) -> Outcome:
     config = OmegaConf.create({**kept, "home": str(home)})  # it may have been moved since
     container = OmegaConf.to_container(config)
     assert isinstance(container, dict)
-    storage = read_storage(_storage(config), folder)
+    storage = read_storage(_storage(config, folder), folder)
     try:
         ledger = LedgerView(storage, study)
     except KeyError:
@@ -172,17 +172,24 @@ def _kept(file: Path) -> dict[str, Any]:
     return whole
 
 
-def _storage(config: Any) -> dict[str, Any]:
-    """The section ``storage``; an address that was left out of config.yaml, or is the environment's, is asked for."""
+def _storage(config: Any, folder: Path) -> dict[str, Any]:
+    """The section ``storage``; an address other than that of a database in the study's folder is the environment's."""
     needed = OmegaConf.masked_copy(config, ["home", "study", "storage"])
+    needed.study.name = folder.name
     plain = OmegaConf.to_container(needed)
     assert isinstance(plain, dict)
-    url = plain["storage"].get("url")
-    if not isinstance(url, str) or not ("***" in url or any(resolvers("storage.url", url))):
-        return _section(needed, "storage")
-    if URL not in os.environ:
-        raise UserError("storage.url", f"{url} is all that config.yaml keeps of it", f"set {URL} to the address")
-    return {"url": os.environ[URL]}
+    kept = plain["storage"].get("url")
+    if kept is None:
+        return {}
+    if addresses.is_the_homes("storage.url", str(kept)):
+        kept = _section(needed, "storage")["url"]
+        if addresses.in_folder(str(kept), folder):
+            return {"url": kept}
+    if URL in os.environ:
+        return {"url": os.environ[URL]}
+    if "***" in str(kept) or "${" in str(kept):
+        raise UserError("storage.url", f"{kept} is all that config.yaml keeps of it", f"set {URL} to the address")
+    raise addresses.refusal("storage.url", f"config.yaml of {folder.name}", kept, URL)
 
 
 def _section(config: Any, key: str) -> dict[str, Any]:

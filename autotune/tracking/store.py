@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from autotune.errors import UserError
@@ -34,6 +35,16 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 OTHERS = ("http", "https", "databricks", "uc")
 PLUGINS = "mlflow.tracking_store"
 
+# Where a database names what MLflow opens, with whose credentials.
+_ELSEWHERE = (
+    ("trace_tags", "value", "key = 'mlflow.artifactLocation'"),
+    ("webhooks", "url", "TRUE"),
+    ("workspaces", "trace_archival_location", "TRUE"),
+)
+# Addresses of what the store itself knows, unless they name a host.
+_WITHIN = ("runs", "models", "mlflow-artifacts")
+# MLflow's own trigger is on this table; others may change where a run's artifacts go.
+_WITH_TRIGGER = "secrets"
 # MLflow writes absolute paths here.
 _PLACES = (
     ("experiments", "artifact_location"),
@@ -95,6 +106,7 @@ class Store:
         """Open the store, made where it is missing; returns a client and the experiment's id.
 
         Raises:
+            UserError: It is a file, and names another machine.
             Exception: Whatever MLflow, SQLAlchemy or the operating system says where it cannot be opened.
         """
         from mlflow import MlflowClient
@@ -108,6 +120,7 @@ class Store:
         with self._locked():
             self._make()
             self._relax()
+            self._check_addresses()
             client = MlflowClient(self.uri)
             found = self._experiment(client, experiment)
             if found.tags.get(BESIDE) == "beside" and found.artifact_location != self._artifacts.as_uri():
@@ -199,6 +212,23 @@ class Store:
             for name, listener in self._listeners.items():
                 event.listen(Engine, name, listener)
 
+    def _check_addresses(self) -> None:
+        """Refuse a file, which may be somebody's, that has MLflow open what is elsewhere. Raises UserError."""
+        assert self._file is not None
+        own = "serve it yourself (mlflow server --backend-store-uri ...) and type that address"
+        with closing(sqlite3.connect(self._file, timeout=20)) as connection:
+            acting = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name != ?"
+            for (name,) in connection.execute(acting, (_WITH_TRIGGER,)):
+                raise UserError("tracking.uri", f"{self.shown} has the trigger {name}, which is not MLflow's", own)
+            for table, column, which in (*((*place, "TRUE") for place in _PLACES), *_ELSEWHERE):
+                if column not in _columns(connection, table):
+                    continue
+                query = f"SELECT DISTINCT {column} FROM {table} WHERE {column} LIKE '%:%' AND {which}"
+                for (address,) in connection.execute(query):
+                    if not _is_here(str(address)):
+                        problem = f"{self.shown} names {mask(str(address))}, and an address is not taken from a file"
+                        raise UserError("tracking.uri", f"{problem}: your credentials would go there", own)
+
     def _move(self, old: str) -> None:
         """Follow the home to where it was moved: MLflow keeps the artifacts' absolute paths."""
         assert self._file is not None
@@ -209,6 +239,16 @@ class Store:
                     f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
                     (self._artifacts.as_uri(), len(old) + 1, old, len(old) + 1, f"{old}/"),
                 )
+
+
+def _is_here(address: str) -> bool:
+    """Whether an address, as MLflow reads it, leads to this machine or to what the store itself knows."""
+    parts = urlsplit(address)
+    return parts.scheme in ("", "file") or (parts.scheme in _WITHIN and not parts.netloc)
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    return [name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
 
 
 def _quieten(scheme: str) -> None:

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
@@ -45,7 +45,13 @@ def conf_dir() -> Path:
 
 
 class ConfigFiles(FileConfigSource):
-    """A folder of config files, in the place of Hydra's."""
+    """A folder of config files, in the place of Hydra's.
+
+    Attributes:
+        held: What the user's files hold that were read, by their names. Of the class, since Hydra copies its sources.
+    """
+
+    held: ClassVar[dict[str, Any]] = {}
 
     def is_group(self, config_path: str) -> bool:
         """Whether there is such a folder within this one."""
@@ -75,6 +81,7 @@ class ConfigFiles(FileConfigSource):
             raise UserError(name, f"it is no YAML ({yaml_limits.said(error)})", REMEDY) from error
         content = OmegaConf.to_container(config, resolve=False)
         _check(name, content, header.get("package") or "")
+        self.held[name] = content
         return ConfigResult(config=config, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header)
 
     def _is_within(self, config_path: str) -> bool:
@@ -132,6 +139,16 @@ def check_resolvers(config: Mapping[str, Any]) -> None:
 
 def resolvers(key: str, text: str) -> Iterator[str]:
     """The names of the resolvers that a text calls. Raises UserError where it is no interpolation."""
+    return _parts(key, text, "ResolverNameContext")
+
+
+def references(key: str, text: str) -> Iterator[str]:
+    """The other keys that a text takes up, ``${key}`` each. Raises UserError where it is no interpolation."""
+    return _parts(key, text, "InterpolationNodeContext")
+
+
+def _parts(key: str, text: str, kind: str) -> Iterator[str]:
+    """The parts of one kind of an interpolation. Raises UserError where it is none."""
     if "${" not in text:
         return
     try:
@@ -140,7 +157,7 @@ def resolvers(key: str, text: str) -> Iterator[str]:
         raise UserError(key, f"{text} is no interpolation ({yaml_limits.said(error)})", "write ${key}") from error
     while nodes:
         node = nodes.pop()
-        if type(node).__name__ == "ResolverNameContext":
+        if type(node).__name__ == kind:
             yield node.getText()
         nodes += list(getattr(node, "getChildren", list)())
 

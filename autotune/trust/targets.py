@@ -23,6 +23,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 
 from autotune.errors import UserError
+from autotune.trust import addresses
 
 OPTION = "allow_targets"
 
@@ -122,14 +123,16 @@ class Allowed:
     Attributes:
         prefixes: Of names, by whole parts: ``my_project`` is for ``my_project.nets.Net``.
         names: Whole names.
+        addresses: The keys of the addresses that are typed (`autotune.trust.addresses`).
     """
 
     prefixes: tuple[str, ...] = ()
     names: frozenset[str] = frozenset()
+    addresses: frozenset[str] = frozenset()
 
     @classmethod
     def typed(cls, overrides: Sequence[str]) -> Allowed:
-        """What a command line allows: ``allow_targets=[...]`` and each `_target_` that is typed itself.
+        """What a command line allows: ``allow_targets=[...]``, each `_target_` and each address typed itself.
 
         Raises:
             UserError: ``allow_targets`` is no list of names.
@@ -137,12 +140,13 @@ class Allowed:
         """
         prefixes: list[str] = []
         names: set[str] = set()
-        for override in OverridesParser.create().parse_overrides(list(overrides)):
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        for override in parsed:
             if override.key_or_group == OPTION and not override.is_delete():
                 prefixes += _prefixes(override.value())
             elif override.key_or_group and not override.is_delete():
                 names |= set(_targets(str(override.key_or_group), override.value()))
-        return cls(tuple(prefixes), frozenset(names))
+        return cls(tuple(prefixes), frozenset(names), addresses.typed(parsed))
 
 
 _allowed = Allowed()

@@ -104,6 +104,6 @@ def assert_files_are_whole(folder: Path) -> None:
         assert isinstance(json.loads((folder / "summary.json").read_text()), dict)
 
 
-def assert_nothing_is_lost(home: Path) -> None:
+def assert_nothing_is_lost(home: Path, uri: str | None = None) -> None:
     """What every test of a fault ends with."""
-    assert reconcile(home) == []
+    assert reconcile(home, uri) == []

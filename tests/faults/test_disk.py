@@ -159,7 +159,8 @@ def test_a_full_disk_of_mlflow_alone_stops_no_search(
     if is_for_good:
         monkeypatch.setattr(tracking, "PATIENCE", 2.0)
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=16m", "none") as place:
-        arguments = [*ARGUMENTS, f"tracking.uri=sqlite:///{place}/mlflow.db"]
+        uri = f"sqlite:///{place}/mlflow.db"
+        arguments = [*ARGUMENTS, f"tracking.uri={uri}"]
         study = tmp_path / "mlruns" / "studies" / "full"
         progress = Progress(study / "study.journal")
         filler = fill(place)
@@ -177,11 +178,11 @@ def test_a_full_disk_of_mlflow_alone_stops_no_search(
         assert summary(study)["trials"] == len(told("full", tmp_path / "mlruns").ended) == BUDGET
         if is_for_good:
             filler.unlink()
-            ended = run("sync", cwd=tmp_path)
+            ended = run("sync", f"uri={uri}", cwd=tmp_path)
             assert (ended.code, ended.err, ended.out) == (0, "", f"full: {BUDGET + 3} runs written\n")
         else:
             maker.join()
-        assert_nothing_is_lost(tmp_path / "mlruns")
+        assert_nothing_is_lost(tmp_path / "mlruns", uri)
 
 
 @pytest.mark.usefixtures("thread")

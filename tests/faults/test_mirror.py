@@ -65,12 +65,13 @@ def test_a_home_that_moved_is_whole_where_it_is(few: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("comes_back", [True, False])
 def test_a_server_that_dies_holds_nothing_up(comes_back: bool, tmp_path: Path) -> None:
     port = free_port()
+    uri = f"http://127.0.0.1:{port}"
     write_users_own(tmp_path)
     (tmp_path / "users_own.py").write_text(USERS_OWN.replace(*IDLE[0], 1).replace(*IDLE[1]))
     study = tmp_path / "mlruns/studies/served"
     arguments = [
         *(*USERS_ARGUMENTS, "trainer.accelerator=cpu", "trainer.max_epochs=2", "confirm.top=0", "study.name=served"),
-        *(f"tracking.uri=http://127.0.0.1:{port}", "tracking.flush_seconds=0.5"),
+        *(f"tracking.uri={uri}", "tracking.flush_seconds=0.5"),
         f"budget.trials={20 + int(2 * AWAY) if comes_back else 12}",
     ]
     progress = Progress(study / "study.journal")
@@ -90,8 +91,8 @@ def test_a_server_that_dies_holds_nothing_up(comes_back: bool, tmp_path: Path) -
             assert (ended.code, "is incomplete" in ended.out) == (0, False), ended
         else:
             assert (ended.code, "is incomplete" in ended.out) == (0, True), ended
-            said = run("sync", cwd=tmp_path)
+            said = run("sync", f"uri={uri}", cwd=tmp_path)
             assert (said.code, said.err) == (0, "")
             assert said.out.endswith(" runs written\n")
-        assert_nothing_is_lost(tmp_path / "mlruns")
-        assert run("sync", cwd=tmp_path).out == "served: nothing to write\n"
+        assert_nothing_is_lost(tmp_path / "mlruns", uri)
+        assert run("sync", f"uri={uri}", cwd=tmp_path).out == "served: nothing to write\n"

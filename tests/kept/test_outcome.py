@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from autotune.errors import UserError
 from autotune.kept.ledger import Ledger
-from autotune.kept.outcome import Outcome, read, studies, study_folder
+from autotune.kept.outcome import URL, Outcome, read, studies, study_folder
 from autotune.kept.storage import open_storage
 from autotune.settings import Objective
 from autotune.trial import Reason, Record
@@ -126,6 +126,36 @@ def test_what_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^from: the study s has no trial yet; let it search on$"):
         read("s", home)
     assert studies(home) == ["s"]
+
+
+@pytest.mark.parametrize("kept", ["postgresql://127.0.0.1:9/x", "sqlite:///{elsewhere}/x.db", "sqlite:///${data.path}"])
+def test_a_database_elsewhere_is_read_where_the_environment_says_so(
+    kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A home may be somebody's, and the user's credentials go to an address."""
+    address = f"sqlite:///{tmp_path}/theirs.db"
+    kept = kept.format(elsewhere=tmp_path) if "{elsewhere}" in kept else kept
+    ledger = begin(tmp_path, {"url": address})
+    finish(ledger, 0, 0.5)
+    config = OmegaConf.create({**CONFIG, "storage": {"url": kept}, "data": {"path": f"{tmp_path}/theirs.db"}})
+    (tmp_path / "studies/s/config.yaml").write_text(OmegaConf.to_yaml(config))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError) as refused:
+        read("s", tmp_path)
+    assert "config.yaml" in refused.value.problem
+    assert URL in refused.value.remedy
+    assert sorted(tmp_path.iterdir()) == before
+    monkeypatch.setenv(URL, address)
+    assert len(read("s", tmp_path).records) == 1
+
+
+def test_a_study_is_looked_for_in_its_own_folder(tmp_path: Path) -> None:
+    """Whatever its config.yaml says of its name."""
+    finish(begin(tmp_path, SQLITE), 0, 0.5)
+    path = tmp_path / "studies/s/config.yaml"
+    path.write_text(path.read_text().replace("name: s\n", "name: ../../elsewhere\n"))
+    assert len(read("s", tmp_path).records) == 1
+    assert not (tmp_path.parent / "elsewhere").exists()
 
 
 def _again(story: Record, seed: int, value: float) -> Record:

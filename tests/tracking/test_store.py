@@ -126,3 +126,28 @@ def test_the_name_of_an_experiment_is_no_path(home: Path) -> None:
     assert Path(artifacts.removeprefix("file://")).is_relative_to(home / "artifacts")
     assert ".." not in artifacts
     assert {path.name for path in home.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE experiments SET artifact_location = 'http://me:hunter2@127.0.0.1:9/x'",
+        "UPDATE experiments SET artifact_location = ' S3://bucket/x'",
+        "UPDATE experiments SET artifact_location = 'models://name@databricks/x'",
+        "INSERT INTO runs (run_uuid, artifact_uri) VALUES ('r', 'dbfs:/x')",
+        "CREATE TRIGGER t AFTER INSERT ON runs BEGIN UPDATE runs SET artifact_uri = 'http://127.0.0.1:9'; END",
+        "INSERT INTO trace_tags VALUES ('mlflow.artifactLocation', 'http://127.0.0.1:9', 'r')",
+    ],
+)
+def test_a_file_that_names_another_machine_is_refused(change: str, home: Path) -> None:
+    """It may be somebody's, and the user's credentials go to an address."""
+    store = Store(None, home)
+    store.connect("e")
+    store.close()
+    with closing(sqlite3.connect(home / "mlflow.db")) as connection, connection:
+        connection.execute(change)
+    with pytest.raises(UserError) as refused:
+        store.connect("e")
+    assert refused.value.key == "tracking.uri"
+    assert refused.value.remedy.startswith("serve it yourself (mlflow server --backend-store-uri ...)")
+    assert "hunter2" not in str(refused.value)
