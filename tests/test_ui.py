@@ -122,9 +122,9 @@ class Browser:
         self.chrome.get("about:blank")
         self.chrome.get(f"{self.address.partition('#')[0]}{page}")
 
-    def open_table(self, rows: int) -> list[dict[str, str]]:
+    def open_table(self, rows: int, view: str = view.VIEW) -> list[dict[str, str]]:
         """Open the page that the command opens; returns its table, once it has so many rows and their metrics."""
-        self.open(f"#{self.address.partition('#')[2]}")
+        self.open(f"#{self.address.partition('#')[2]}".replace("=autotune&", f"={view}&"))
 
         def read() -> list[dict[str, str]]:
             found: list[dict[str, str]] = self.chrome.execute_script(TABLE)
@@ -173,6 +173,14 @@ def test_the_table_opens_with_the_search_on_top_and_what_tells_its_trials_apart(
         shown = ("family", "schedule", "state", "reason")
         assert [row[column] for column in shown] == [trial[column] for column in shown]
         assert float(row["objective"]) == pytest.approx(float(trial["objective"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "sign"), [("autotune-highest", -1), ("autotune-lowest", 1)])
+def test_a_view_lists_the_trials_by_their_objective(browser: Browser, searched: Searched, name: str, sign: int) -> None:
+    expected = trials(searched.study)
+    shown = [float(row["objective"]) for row in browser.open_table(len(expected), name)]
+    assert shown == sorted(shown, key=lambda value: sign * value)
 
 
 @pytest.mark.slow

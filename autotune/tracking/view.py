@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from autotune.tracking.entries import NOTE
 
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 VIEW = "autotune"
-VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+_TAG = "mlflow.sharedViewState."
+VIEW_TAG = f"{_TAG}{VIEW}"
 # Columns as MLflow names them, with their widths in pixels, in their order.
 _FIXED = {"attributes.`Run Name`": 280, "runDateAndNestInfo": 130}
 _CHOSEN = {
@@ -35,6 +37,11 @@ _STATE = {
     "columnOrder": [*_FIXED, *_CHOSEN],
     "columnWidths": _FIXED | _CHOSEN,
 }
+# MLflow sorts by one column and knows no direction of a metric, so that there is a view for each.
+_BY_OBJECTIVE = {
+    "autotune-highest": ("Highest objective first", False),
+    "autotune-lowest": ("Lowest objective first", True),
+}
 
 
 def page(experiment_id: str) -> str:
@@ -43,15 +50,32 @@ def page(experiment_id: str) -> str:
 
 
 def share_view(client: MlflowClient, experiment: Experiment) -> None:
-    """Give an experiment the view of its runs that `page` opens, and a description that links to it.
+    """Give an experiment views of its runs, that of `page` among them, and a description that links to it.
 
-    The view is a saved view of MLflow 3.17: whoever opens the UI some other way finds it as "Trials" under Views. A
-    description that somebody wrote is left as it is.
+    They are saved views of MLflow 3.17: whoever opens the UI some other way finds them under Views. A description that
+    somebody wrote is left as it is.
     """
-    # The format is that of MLflow's front end: a name, a date in ms since 1970, the state as JSON in a text.
-    view = json.dumps({"name": "Trials", "createdAt": experiment.creation_time or 0, "state": json.dumps(_STATE)})
-    link = f"[All trials with objective, family, schedule, state and reason]({page(experiment.experiment_id)})"
-    wanted = {VIEW_TAG: view} if NOTE in experiment.tags else {VIEW_TAG: view, NOTE: link}
+    created = experiment.creation_time or 0
+    wanted = {VIEW_TAG: _view("Trials", created, _STATE)}
+    for key, (name, ascending) in _BY_OBJECTIVE.items():
+        wanted[_TAG + key] = _view(
+            name,
+            created,
+            {
+                **_STATE,
+                "searchFilter": "tags.stage = 'search' and tags.trial_number LIKE '%'",
+                "orderByKey": "metrics.`objective`",
+                "orderByAsc": ascending,
+            },
+        )
+    if NOTE not in experiment.tags:
+        link = page(experiment.experiment_id)
+        wanted[NOTE] = f"[All trials with objective, family, schedule, state and reason]({link})"
     for key, value in wanted.items():
         if experiment.tags.get(key) != value:
             client.set_experiment_tag(experiment.experiment_id, key, value)
+
+
+def _view(name: str, created: int, state: Mapping[str, Any]) -> str:
+    """A saved view as MLflow's front end keeps it: a name, a date in ms since 1970, the state as JSON in a text."""
+    return json.dumps({"name": name, "createdAt": created, "state": json.dumps(state)})
