@@ -26,6 +26,7 @@ from autotune.learner import Interrupted, Learner
 from autotune.optim.learning_rate import LearningRate
 from autotune.optim.schedules import Schedule
 from autotune.trial import Chance, Desk, End, Epoch, Reason, Trial
+from autotune.trust.addresses import check_local
 
 _log = logging.getLogger(__name__)
 
@@ -260,13 +261,14 @@ def make_trainer(assembly: Assembly, ours: list[Callback], **more: Any) -> Train
         more: Arguments that go before the config's.
 
     Raises:
-        UserError: Lightning does not take such arguments.
+        UserError: Lightning does not take such arguments, or a folder of them is none of this machine.
     """
     arguments = {**QUIET, **assembly.trainer, **more, "callbacks": callbacks(assembly, ours)}
     names, takes_any = accepts(Trainer)
     for name in arguments:
         if name not in names and not takes_any:
             raise UserError(f"trainer.{name}", f"Lightning's Trainer takes no argument {name}", nearest(name, names))
+    check_local("trainer.default_root_dir", arguments.get("default_root_dir"))
     try:
         return Trainer(**arguments)
     except (TypeError, ValueError, MisconfigurationException) as error:

@@ -6,6 +6,7 @@ mlflow.db, and a database in the folder of the study itself.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -103,6 +104,12 @@ def _check_typed(key: str, text: str) -> None:
 def is_the_homes(key: str, text: str) -> bool:
     """Whether an address takes up the home and the study's name and nothing else."""
     return not any(resolvers(key, text)) and set(references(key, text)) <= _TAKEN_UP
+
+
+def check_local(key: str, folder: object) -> None:
+    """Refuse the address of a file system elsewhere in the place of a folder. Raises UserError."""
+    if re.search(r"://|::|^data:", str(folder)):
+        raise UserError(key, f"{mask(str(folder))} is an address", f"give a folder of this machine: {key}=...")
 
 
 def in_folder(address: str, folder: Path) -> bool:

@@ -23,7 +23,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 
 from autotune.errors import UserError
-from autotune.trust import addresses
+from autotune.trust import addresses, reviewed
 
 OPTION = "allow_targets"
 
@@ -108,12 +108,6 @@ INNER = {
     ),
 }
 PART = Place("makes no part of it", "name an nn.Module", ("torch.nn.Module",))
-
-# What of a Trainer writes files or sends metrics to wherever its arguments say.
-WRITERS = (
-    *("lightning.pytorch.callbacks.Checkpoint", "lightning.pytorch.loggers.Logger"),
-    "lightning.pytorch.profilers.Profiler",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +222,10 @@ def _named_in(config: Any, key: str) -> Iterator[tuple[str, str]]:
 def named(key: str, name: str) -> Any:
     """What a `_target_` names, imported once its name is allowed.
 
-    What every file may name has to be a class, defined in one of the allowed packages and not only imported there, and
-    of the kind that its place takes. What lies under a prefix of the user's has to be defined under an allowed one
-    too. A whole name that the user typed, or a class that the user's program gave, is taken as it is.
+    What every file may name has to be a class, defined in one of the allowed packages and not only imported there,
+    reviewed (`autotune.trust.reviewed`) and of the kind that its place takes. What lies under a prefix of the user's
+    has to be defined under an allowed one too. A whole name that the user typed, or a class that the user's program
+    gave, is taken as it is.
 
     Raises:
         UserError: It may not be made.
@@ -254,8 +249,9 @@ def named(key: str, name: str) -> Any:
     if not is_for_all:
         return found
     place = _place(key)
-    if isinstance(found, type) and _section(key) == "trainer" and any(issubclass(found, _of_name(w)) for w in WRITERS):
-        raise UserError(f"{key}._target_", f"{name} writes to wherever its arguments say", whole)
+    is_typed = covered(name, _allowed.prefixes)
+    if isinstance(found, type) and not is_typed and (why := reviewed.why_refused(found)) is not None:
+        raise UserError(f"{key}._target_", f"{name} {why}", whole)
     if not isinstance(found, type) or not place.takes(found):
         raise UserError(f"{key}._target_", f"{name} {place.problem}", place.remedy)
     return found
