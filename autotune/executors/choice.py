@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from autotune.device import synchronize
 from autotune.executors.memory import out_of_memory
 from autotune.executors.ways import Fused, InTurn, Seat, Way, can_go_abreast
 from autotune.stacking.network import StackedNetwork
@@ -22,6 +23,9 @@ FEW = 8  # members that are first tried at once
 PAIR = 2  # the same where a gradient is slow
 SLOW = 0.05  # seconds of a gradient above which measuring itself must cost little
 BRIEF = 0.002  # seconds of a gradient below which threads would mostly wait for one another, or for Python's lock
+COLD = 1.0  # seconds of a gradient above which its first start of all no longer counts
+WARM_UPS = 2  # gradients on a device beside the processor, which loads its code with the first ones
+IN_A_ROW = 10  # gradients there that are measured together
 FIRST = 64  # samples that tell how slow a gradient is
 # Fused results do not depend on how many share the lane, to the last digit but for rare shapes; so other ways must be
 # clearly faster, not by chance. Likewise more threads, which others could use. Operations are spread over them for slow
@@ -108,7 +112,8 @@ def choose(
 ) -> Choice:
     """Take gradients in each manner and choose the fastest; the stack and the seats are left as they were.
 
-    They are of the batch or, where one of it would be slow, of a part of it that is not.
+    They are of the batch or, on a CPU, where one of it would be slow, of a part of it that is not; elsewhere time does
+    not grow with the samples.
 
     Args:
         network: The forward pass of all.
@@ -123,18 +128,14 @@ def choose(
     """
     found: dict[Manner, float] = {}
     samples = features.shape[1]
-    part = min(FIRST, samples)
+    part = min(FIRST, samples) if features.device.type == "cpu" else samples
 
     def measure(manner: Manner) -> float:
         some = seats[: manner.at_once or manner.abreast]
         way = manner.way(network, stack, task, some)
         try:
             with manner.spread():
-                # Twice where threads are yet to begin.
-                seconds = min(
-                    _seconds(way, stack, some, features[: len(some), :part], target[: len(some), :part])
-                    for _ in range(1 if manner.abreast == 1 else 2)
-                )
+                seconds = _seconds(way, stack, some, features[: len(some), :part], target[: len(some), :part])
             found[manner] = seconds / len(some)
         except Exception as error:
             if not out_of_memory(error):
@@ -185,18 +186,20 @@ def _sizes(largest: int, few: int) -> Iterator[int]:
 
 
 def _seconds(way: Way, stack: Stack, seats: Sequence[Seat], features: Tensor, target: Tensor) -> float:
-    """The fastest of three gradients, the first of which warms up; of one that is slow, that one."""
+    """What a gradient takes; the stack and the seats are left as they were."""
     buffers, states = stack.kept_buffers(), [seat.generator.get_state() for seat in seats]
-    best = math.inf
-    try:
-        for _ in range(3):
-            _wait(features.device)
-            began = time.perf_counter()
+
+    def gradients(count: int) -> float:
+        """Seconds of each, waited for once."""
+        synchronize(features.device)
+        began = time.perf_counter()
+        for _ in range(count):
             way.differentiate(features, target)
-            _wait(features.device)
-            best = min(best, time.perf_counter() - began)
-            if best > SLOW:
-                break
+        synchronize(features.device)
+        return (time.perf_counter() - began) / count
+
+    try:
+        return _warm(gradients) if features.device.type == "cpu" else _warm_on_device(gradients)
     finally:
         stack.restore(buffers)
         for seat, state in zip(seats, states, strict=True):
@@ -204,12 +207,21 @@ def _seconds(way: Way, stack: Stack, seats: Sequence[Seat], features: Tensor, ta
             if seat.failure is not None:
                 error, seat.failure = seat.failure, None
                 raise error
-    return best
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _warm(gradients: Callable[[int], float]) -> float:
+    """The fastest of three gradients, the first of which warms up; of those that are slow, the second one."""
+    first = gradients(1)
+    if first > COLD:
+        return first
+    second = min(first, gradients(1))
+    return second if second > SLOW else min(second, gradients(1))
+
+
+def _warm_on_device(gradients: Callable[[int], float]) -> float:
+    """The mean of several gradients in a row, which the device is given without a wait, once it has loaded its code."""
+    gradients(WARM_UPS)
+    return gradients(IN_A_ROW)
 
 
 def _time(seconds: float) -> str:

@@ -156,3 +156,58 @@ def test_memory_that_does_not_hold_all_is_no_error(monkeypatch: pytest.MonkeyPat
     assert str(found) == "one after another, 1 thread; a member and gradient of 6 samples took: " + (
         "one after another, 1 thread 1 ms, 5 at once, 1 thread out of memory"
     )
+
+
+# What is measured: by a clock that only gradients advance.
+
+
+class Clock:
+    """Counts the seconds that gradients take, and how many there were of each way."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, warm: dict[type, float], cold: dict[type, float]) -> None:
+        self.now = 0.0
+        self.counts = dict.fromkeys(warm, 0)
+        monkeypatch.setattr(choice.time, "perf_counter", lambda: self.now)
+        for way in warm:
+            monkeypatch.setattr(way, "differentiate", self._gradient(way, warm[way], cold[way]))
+
+    def _gradient(self, way: type, warm: float, cold: float) -> Callable[..., None]:
+        def differentiate(_: Way, features: Tensor, __: Tensor) -> None:
+            self.now += warm * len(features) + (cold if self.counts[way] == 0 else 0.0)
+            self.counts[way] += 1
+
+        return differentiate
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, warm: float, cold: float, device: str, samples: int = 6) -> Choice:
+    """The choice where members one after another take a second each a thousand times, and `warm` of that at once."""
+    lane = Lane(layers)
+    Clock(monkeypatch, {InTurn: 1e-3, Fused: 1e-3 * warm}, {InTurn: 2 * cold, Fused: cold})
+    features = torch.zeros(5, samples, 4, dtype=torch.float64, device=device)
+    target = torch.zeros(5, samples, dtype=torch.long, device=device)
+    return choose(lane.network, lane.stack, TASK, lane.seats, features, target, ALL, 1)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(("warm", "at_once"), [(0.3, ALL), (3.0, None)])
+@pytest.mark.parametrize("cold", [0.0, 0.2, 0.4])
+def test_the_first_start_of_a_way_does_not_decide(
+    monkeypatch: pytest.MonkeyPatch, cold: float, warm: float, at_once: int | None, device: str
+) -> None:
+    found = measured(monkeypatch, warm, cold, device)
+    assert found.manner.at_once == at_once
+    assert found.found[Manner(5)] == pytest.approx(1e-3 * warm)
+    assert found.found[Manner(None)] == pytest.approx(1e-3)
+
+
+def test_a_gradient_that_is_slow_on_a_cpu_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lane = Lane(layers)
+    clock = Clock(monkeypatch, {InTurn: 2.0, Fused: 2.0}, {InTurn: 0.0, Fused: 0.0})
+    features, target = torch.zeros(2, 6, 4, dtype=torch.float64), torch.zeros(2, 6, dtype=torch.long)
+    choose(lane.network, lane.stack, TASK, lane.seats[:2], features, target, ALL, 1)
+    assert clock.counts == {InTurn: 1, Fused: 1}
+
+
+def test_on_a_device_the_whole_batch_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measured(monkeypatch, 0.3, 0.2, "meta", samples=5000).samples == 5000
+    assert measured(monkeypatch, 0.3, 0.2, "cpu", samples=50).samples == 50
