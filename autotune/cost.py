@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from autotune.allocator import give_back
+from autotune.device import synchronize
 from autotune.learner import Learner
 
 _STATUS = Path("/proc/self/status")
@@ -38,13 +39,14 @@ class CostMeter(Callback):
 
     def on_fit_start(self, trainer: Trainer, _: LightningModule) -> None:
         """Start from the memory in use now."""
-        self._memory = PeakMemory(trainer.strategy.root_device)
+        self._device = trainer.strategy.root_device
+        self._memory = PeakMemory(self._device)
 
     def on_train_epoch_start(self, *_: Any) -> None:
         """Start the clock."""
         self._counted = 0
         self._validation_seconds = 0.0
-        self._started = time.perf_counter()
+        self._started = self._now()
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, index: int
@@ -55,7 +57,7 @@ class CostMeter(Callback):
 
     def on_validation_start(self, *_: Any) -> None:
         """Validation is no training."""
-        self._validation_started = time.perf_counter()
+        self._validation_started = self._now()
 
     def on_validation_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, *_: Any) -> None:
         """Keep one batch to measure latency on."""
@@ -64,12 +66,17 @@ class CostMeter(Callback):
 
     def on_validation_end(self, *_: Any) -> None:
         """Validation is no training."""
-        self._validation_seconds += time.perf_counter() - self._validation_started
+        self._validation_seconds += self._now() - self._validation_started
 
     def on_train_epoch_end(self, *_: Any) -> None:
         """Stop the clock."""
-        self._epoch_seconds.append(time.perf_counter() - self._started - self._validation_seconds)
+        self._epoch_seconds.append(self._now() - self._started - self._validation_seconds)
         self._memory.sample()
+
+    def _now(self) -> float:
+        """The time at which the device has done what it was given."""
+        synchronize(self._device)
+        return time.perf_counter()
 
     def cost(self, module: LightningModule, batch_size: int | None) -> dict[str, float]:
         """What was found; what could not be measured is left out.
@@ -159,17 +166,16 @@ def latency(module: nn.Module, features: Tensor) -> float:
     """Seconds of one forward pass in evaluation mode: the median of a few."""
     was_training = module.training
     module.eval()
-    wait: Callable[[], None] = torch.cuda.synchronize if features.device.type == "cuda" else lambda: None
     seconds: list[float] = []
     until = time.perf_counter() + LATENCY_SECONDS
     try:
         with torch.no_grad():
             module(features)
-            wait()
+            synchronize(features.device)
             while len(seconds) < 2 or (len(seconds) < 10 and time.perf_counter() < until):
                 started = time.perf_counter()
                 module(features)
-                wait()
+                synchronize(features.device)
                 seconds.append(time.perf_counter() - started)
     finally:
         module.train(was_training)

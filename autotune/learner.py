@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from autotune.data.batches import Batch
+from autotune.dropout import drawn, has_dropout
 from autotune.optim.learning_rate import LearningRate
 from autotune.optim.schedules import Schedule
 from autotune.optim.update import Update
@@ -53,6 +55,7 @@ class Learner(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.network = network
+        self._has_dropout = has_dropout(network.modules())
         self.task = task
         self._metrics = task.metrics()
         self.metrics = nn.ModuleDict(self._metrics)  # registered, so that they move with the module
@@ -131,16 +134,22 @@ class Learner(LightningModule):
         weights = [self.task.mass(target) for _, target in pieces]
         if len(pieces) == 1:
             features, target = pieces[0]
-            loss = self.task.loss(self.network(features), target)
+            loss = self.task.loss(self._trained(features), target)
             backward(loss)
             return loss.detach(), weights[0]
         whole = sum(weights)
         mean = torch.zeros((), device=self.device)
         for (features, target), weight in zip(pieces, weights, strict=True):
-            loss = self.task.loss(self.network(features), target) * (weight / whole)
+            loss = self.task.loss(self._trained(features), target) * (weight / whole)
             backward(loss)
             mean += loss.detach()
         return mean, whole
+
+    def _trained(self, features: Tensor) -> Tensor:
+        """The network's outputs in training; its dropout draws as it does among other trials."""
+        with drawn(features.device) if self._has_dropout else nullcontext():
+            outputs: Tensor = self.network(features)
+        return outputs
 
     @property
     def _is_scaled(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from torchmetrics.classification import (
 )
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError
 
+from autotune.device import most_exact
 from autotune.errors import UserError, nearest
 
 Loss = Callable[..., Tensor]  # of outputs and target
@@ -204,20 +205,18 @@ class Task:
             raise UserError("task.class_weights", f"{list(self.class_weights)} is not above 0", "give numbers above 0")
 
     def _make_loss(self, smoothing: float, weights: tuple[float, ...] | None) -> Loss:
-        tensor = None if weights is None else torch.tensor(weights)
         match self.kind:
             case "multiclass":
-                return partial(_multiclass_loss, smoothing, tensor)
+                return partial(_multiclass_loss, smoothing, weights)
             case "regression":
                 return partial(_regression_loss, REGRESSION_LOSSES[self.regression_loss])
-        return partial(_binary_loss if self.kind == "binary" else _multilabel_loss, smoothing, tensor)
+        return partial(_binary_loss if self.kind == "binary" else _multilabel_loss, smoothing, weights)
 
     def mass(self, target: Tensor) -> float | Tensor:
         """What a batch's mean training loss weighs among others': its samples, or the sum of their weights."""
         if self.class_weights is None or self.kind not in ("binary", "multiclass"):
             return float(len(target))
-        exact = torch.float32 if target.device.type == "mps" else torch.float64
-        return torch.tensor(self.class_weights, dtype=exact, device=target.device)[target.long()].sum()
+        return exact_weights(self.class_weights, target.device)[target.long()].sum()
 
     def metrics(self) -> dict[str, Metric]:
         """Fresh metrics by name, for one pass over a part."""
@@ -286,26 +285,38 @@ def weights_of(
     return tuple(map(float, setting))
 
 
-def _multiclass_loss(smoothing: float, weights: Tensor | None, outputs: Tensor, target: Tensor) -> Tensor:
+@lru_cache(maxsize=8)
+def weights_on(device: torch.device, dtype: torch.dtype, weights: tuple[float, ...]) -> Tensor:
+    """Class weights as losses take them, of single precision. Made once: each copy would wait for the device."""
+    return torch.tensor(weights).to(device, dtype)
+
+
+@lru_cache(maxsize=8)
+def exact_weights(weights: tuple[float, ...], device: torch.device) -> Tensor:
+    """Class weights as the weights of batches are sums of."""
+    return torch.tensor(weights, dtype=most_exact(device)).to(device)
+
+
+def _multiclass_loss(smoothing: float, weights: tuple[float, ...] | None, outputs: Tensor, target: Tensor) -> Tensor:
     """Mean cross-entropy; with weights the weighted mean."""
-    placed = None if weights is None else weights.to(outputs)
+    placed = None if weights is None else weights_on(outputs.device, outputs.dtype, weights)
     return functional.cross_entropy(outputs, target, weight=placed, label_smoothing=smoothing)
 
 
-def _binary_loss(smoothing: float, weights: Tensor | None, outputs: Tensor, target: Tensor) -> Tensor:
+def _binary_loss(smoothing: float, weights: tuple[float, ...] | None, outputs: Tensor, target: Tensor) -> Tensor:
     """Mean binary cross-entropy; with weights the weighted mean, as for more classes."""
     smooth = target if smoothing == 0 else target * (1 - smoothing) + smoothing / 2
     if weights is None:
         return functional.binary_cross_entropy_with_logits(outputs.squeeze(1), smooth)
-    each = weights.to(outputs)[target.long()]
+    each = weights_on(outputs.device, outputs.dtype, weights)[target.long()]
     losses = functional.binary_cross_entropy_with_logits(outputs.squeeze(1), smooth, reduction="none")
     return (losses * each).sum() / each.sum()
 
 
-def _multilabel_loss(smoothing: float, weights: Tensor | None, outputs: Tensor, target: Tensor) -> Tensor:
+def _multilabel_loss(smoothing: float, weights: tuple[float, ...] | None, outputs: Tensor, target: Tensor) -> Tensor:
     """Mean binary cross-entropy over samples and labels; a weight counts a label's presence more."""
     smooth = target if smoothing == 0 else target * (1 - smoothing) + smoothing / 2
-    placed = None if weights is None else weights.to(outputs)
+    placed = None if weights is None else weights_on(outputs.device, outputs.dtype, weights)
     return functional.binary_cross_entropy_with_logits(outputs, smooth, pos_weight=placed)
 
 

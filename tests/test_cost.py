@@ -212,3 +212,15 @@ def test_the_peak_of_memory_is_kept_after_it_is_freed(
     assert len(held) == 0
     assert peak - before > 60 * MIB
     assert PeakMemory(CPU).peak() < 32 * MIB
+
+
+def test_an_epoch_lasts_until_the_device_has_done_its_work(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(_: torch.device) -> None:
+        clock.now += 5.0  # what was launched and not done
+
+    monkeypatch.setattr(cost, "synchronize", wait)
+    meter = CostMeter(10)
+    meter.on_fit_start(Trainer(), None)  # type: ignore[arg-type]
+    meter.on_train_epoch_start()
+    meter.on_train_epoch_end()
+    assert meter.cost(nn.Linear(2, 1), None)["cost/epoch_seconds"] == 5.0  # type: ignore[arg-type]

@@ -242,7 +242,7 @@ class Crew(LightningModule):
             )
         for member in berth.waiting:
             self.trainer.precision_plugin.convert_module(member.network).to(device)
-            if device.type == "cuda":
+            if device.type != "cpu":
                 member.generator = torch.Generator(device).manual_seed(member.trial.config["seed"])
             self._take_up(member, device)
         if berth.leaving or berth.waiting:

@@ -15,6 +15,7 @@ from torch import Tensor
 from autotune.allocator import freed_memory_kept
 from autotune.data.batches import EVALUATION_BATCH, Batch, batch_lengths, epoch_order
 from autotune.data.source import Part
+from autotune.device import most_exact
 from autotune.executors.checkpoint import Keeper
 from autotune.executors.choice import ALL, Choice, Manner, choose
 from autotune.executors.memory import free_bytes, out_of_memory
@@ -192,7 +193,8 @@ class Lane:
             with freed_memory_kept() if self._keeps_memory else nullcontext():
                 loss = self._train_epoch(factors, stop)
                 values = {"train/loss": loss, **self._judge(stop)}
-            table = torch.stack([value.double() for value in values.values()], dim=1).tolist()
+            exact = most_exact(self._train.target.device)
+            table = torch.stack([value.to(exact) for value in values.values()], dim=1).tolist()
         finally:
             torch.set_num_threads(self._threads)
         share = (time.perf_counter() - began) / len(self.members)

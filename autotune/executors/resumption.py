@@ -18,6 +18,7 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from autotune.device import default_generator
 from autotune.errors import first_line
 from autotune.executors.checkpoint import Keeper
 from autotune.trial import Desk
@@ -71,7 +72,9 @@ class Resumption(Callback):
         if self._found is not None:
             # Lightning does so behind the weights' loading, which would be rounded where they are of double precision.
             trainer.precision_plugin.convert_module(module)
-        trainer.strategy.checkpoint_io = _InPlace(trainer.strategy.checkpoint_io, keeper, module, self._found)
+        trainer.strategy.checkpoint_io = _InPlace(
+            trainer.strategy.checkpoint_io, keeper, module, trainer.strategy.root_device, self._found
+        )
         return None if self._found is None else keeper.path
 
     def failed(self, error: Exception) -> NotTakenUp:
@@ -100,7 +103,7 @@ class Resumption(Callback):
         for loop in (fit, fit.epoch_loop, fit.epoch_loop.val_loop):
             loop.restarting = False
             loop.on_iteration_done()
-        set_chance(found["chance"])
+        set_chance(found["chance"], trainer.strategy.root_device)
         self._found = None
         epochs = keeper.goes_on()
         for name, value in epochs[-1].metrics.items():
@@ -147,14 +150,20 @@ class _InPlace(Wrapped):
         way: Lightning's.
         keeper: Of the trial.
         module: What the trial trains.
+        device: Where it is trained.
         found: What is in the trial's own file.
     """
 
     def __init__(
-        self, way: CheckpointIO, keeper: Keeper, module: LightningModule, found: dict[str, Any] | None
+        self,
+        way: CheckpointIO,
+        keeper: Keeper,
+        module: LightningModule,
+        device: torch.device,
+        found: dict[str, Any] | None,
     ) -> None:
         super().__init__(way)
-        self._keeper, self._module, self._found = keeper, module, found
+        self._keeper, self._module, self._device, self._found = keeper, module, device, found
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Keep the trial's state, or write another file."""
@@ -162,7 +171,7 @@ class _InPlace(Wrapped):
             saved = self._module.state_dict().keys()
             # Buffers that are not persistent are changed by training too.
             buffers = {name: buffer for name, buffer in self._module.named_buffers() if name not in saved}
-            self._keeper.keep({"trainer": checkpoint, "chance": chance(), "buffers": buffers})
+            self._keeper.keep({"trainer": checkpoint, "chance": chance(self._device), "buffers": buffers})
         else:
             super().save_checkpoint(checkpoint, path, storage_options)
 
@@ -174,21 +183,22 @@ class _InPlace(Wrapped):
         return super().load_checkpoint(path, map_location, weights_only)
 
 
-def chance() -> dict[str, Any]:
-    """Where the generators of Python, numpy and torch are, as plain values and tensors."""
+def chance(device: torch.device) -> dict[str, Any]:
+    """Where the generators of Python, numpy, torch and the device that trains are, as plain values and tensors."""
     kind, keys, *rest = numpy.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
         "numpy": (kind, keys.tolist(), *rest),  # type: ignore[union-attr]
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # Of no other device: to ask a GPU would begin to use it.
+        "device": None if device.type == "cpu" else default_generator(device).get_state(),
     }
 
 
-def set_chance(kept: dict[str, Any]) -> None:
+def set_chance(kept: dict[str, Any], device: torch.device) -> None:
     """Put the generators where they were."""
     random.setstate(kept["python"])
     numpy.random.set_state(kept["numpy"])
     torch.set_rng_state(kept["torch"])
-    if kept["cuda"]:
-        torch.cuda.set_rng_state_all(kept["cuda"])
+    if kept["device"] is not None:
+        default_generator(device).set_state(kept["device"])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from autotune.dropout import drawn, has_dropout, is_torchs
 from autotune.executors.memory import release
 from autotune.stacking.layers import Pass
 from autotune.stacking.network import StackedNetwork
@@ -126,7 +127,7 @@ class InTurn:
     ) -> None:
         self._task, self._seats = task, seats
         self._channels_last = channels_last
-        self._random = _has_dropout(seats[0].network)
+        self._random = has_dropout(seats[0].network.modules())
         self._abreast = min(abreast, len(seats))
         self._threads: ThreadPoolExecutor | None = None
         self._gradients = [list(stack.views(stack.gradients[row : row + 1]).values()) for row in range(len(seats))]
@@ -160,7 +161,7 @@ class InTurn:
 
     def _differentiate(self, row: int, features: Tensor, target: Tensor, share: Tensor | None, add: bool) -> Tensor:
         network = self._seats[row].network
-        with _drawing_from(self._seats[row].generator, self._random):
+        with _drawing_from(self._seats[row].generator, features.device, self._random):
             loss = self._task.loss(self._forward(network, features), target)
         counted = loss if share is None else loss * share
         gradients = torch.autograd.grad(counted, list(network.parameters()))
@@ -220,11 +221,7 @@ def can_go_abreast(seats: Sequence[Seat], device: torch.device) -> bool:
     """Whether members can be computed at the same time, by threads: not where they draw from torch's own generator, of
     which there is one, nor under autocast, which holds for one thread, nor on a GPU, which is one for all of them.
     """
-    return device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not _has_dropout(seats[0].network)
-
-
-def _has_dropout(network: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.dropout._DropoutNd) for module in network.modules())
+    return device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not has_dropout(seats[0].network.modules())
 
 
 def _leave(gradients: Sequence[Tensor], places: list[Tensor], add: bool) -> None:
@@ -250,14 +247,16 @@ def _point(network: nn.Module, numbers: Sequence[Tensor]) -> None:
 
 
 @contextmanager
-def _drawing_from(generator: torch.Generator, is_random: bool) -> Iterator[None]:
-    """Within it torch's own generator of that device is where a member's is, and leaves the member's where it ends."""
+def _drawing_from(generator: torch.Generator, device: torch.device, is_random: bool) -> Iterator[None]:
+    """Within it a member's dropout draws from its own generator, which on a CPU stands in for torch's."""
     if not is_random:
         yield
         return
+    if not is_torchs(device):
+        with drawn(device, generator):
+            yield
+        return
     default = torch.default_generator
-    if generator.device.type == "cuda":
-        default = torch.cuda.default_generators[generator.device.index or 0]
     before = default.get_state()
     default.set_state(generator.get_state())
     try:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from autotune.stacking.layers import DROPOUTS, Pass
+from autotune.dropout import DROPOUTS
+from autotune.stacking.layers import Pass
 from autotune.stacking.structure import structure
 
 # How far numbers may lie apart, as a part of the largest, by how many digits they have.

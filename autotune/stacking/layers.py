@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
+
+from autotune.dropout import DROPOUTS, draw
 
 
 @dataclass(slots=True)
@@ -148,7 +149,7 @@ def _batch_norm(name: str, module: nn.Module) -> Rule | None:
 
 
 def _dropout(name: str, module: nn.Module) -> Rule:
-    """Each member's mask from its own generator, drawn as torch draws its own on a CPU."""
+    """Each member's mask from its own generator, as it is drawn where the member is computed by itself."""
     whole_maps = not isinstance(module, nn.Dropout)
 
     def apply(now: Pass, x: Tensor) -> Tensor:
@@ -157,10 +158,7 @@ def _dropout(name: str, module: nn.Module) -> Rule:
         shape = (*x.shape[:3], *(1 for _ in x.shape[3:])) if whole_maps else x.shape
         mask = torch.empty(shape, dtype=x.dtype, device=x.device)
         for each, rate, generator in zip(mask, now.rates[name], now.generators, strict=True):
-            if rate in (0, 1):
-                each.fill_(1 - rate)
-            else:
-                each.bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+            draw(each, rate, generator)
         return x * mask
 
     return apply
@@ -175,7 +173,6 @@ _ELEMENTWISE = (
     *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh),
     *(nn.Sigmoid, nn.LogSigmoid, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish),
 )
-DROPOUTS: tuple[type[_DropoutNd], ...] = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 _RULES: Mapping[type[nn.Module], Callable[[str, nn.Module], Rule | None]] = {
     **dict.fromkeys(_ELEMENTWISE, _elementwise),

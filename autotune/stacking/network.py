@@ -13,8 +13,9 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
+from autotune.dropout import DROPOUTS
 from autotune.stacking.fitness import Unstackable, check_parts, check_pass, samples_are_apart
-from autotune.stacking.layers import DROPOUTS, Pass, Rule, in_place, keeps_no_output, rule_for
+from autotune.stacking.layers import Pass, Rule, in_place, keeps_no_output, rule_for
 from autotune.stacking.task import losses
 from autotune.task import Task
 

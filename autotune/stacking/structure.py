@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autotune.stacking.layers import DROPOUTS
+from autotune.dropout import DROPOUTS
 
 LISTED = 1000  # numbers of a tensor that is no buffer, up to which two are compared
 

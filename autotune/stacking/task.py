@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
-from autotune.task import REGRESSION_LOSSES, Task
+from autotune.device import most_exact
+from autotune.task import REGRESSION_LOSSES, Task, exact_weights, weights_on
 
 # Up to so many classes a softmax is faster, on CPUs three times, over a dimension that is not the last.
 FEW_CLASSES = 24
@@ -30,7 +30,8 @@ def losses(task: Task, outputs: Tensor, target: Tensor, judged: bool = False) ->
         [k].
     """
     smoothing = 0.0 if judged else task.label_smoothing
-    weights = None if judged else _weights(task.class_weights, outputs.dtype, outputs.device)
+    given = None if judged else task.class_weights
+    weights = None if given is None else weights_on(outputs.device, outputs.dtype, given)
     match task.kind:
         case "multiclass":
             few = outputs.shape[2] <= FEW_CLASSES
@@ -56,18 +57,11 @@ def losses(task: Task, outputs: Tensor, target: Tensor, judged: bool = False) ->
     return (each * weighing).sum(1) / weighing.sum(1)
 
 
-@lru_cache(maxsize=8)
-def _weights(weights: tuple[float, ...] | None, dtype: torch.dtype, device: torch.device) -> Tensor | None:
-    """Class weights on the device, which are single precision wherever a task uses them."""
-    return None if weights is None else torch.tensor(weights, dtype=torch.float32).to(device, dtype)
-
-
 def masses(task: Task, target: Tensor) -> Tensor:
     """What each member's mean training loss of a batch weighs among its others, see `Task.mass`: [k] in float64."""
-    exact = torch.float32 if target.device.type == "mps" else torch.float64
     if task.class_weights is None or task.kind not in ("binary", "multiclass"):
-        return torch.full((len(target),), float(target.shape[1]), dtype=exact, device=target.device)
-    return torch.tensor(task.class_weights, dtype=exact, device=target.device)[target.long()].sum(1)
+        return torch.full((len(target),), float(target.shape[1]), dtype=most_exact(target.device), device=target.device)
+    return exact_weights(task.class_weights, target.device)[target.long()].sum(1)
 
 
 class StackedMetrics:

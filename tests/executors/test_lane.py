@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autotune import dropout
 from autotune.data.batches import Batch
 from autotune.executors import lane
 from autotune.executors.lane import Lane
@@ -206,6 +207,16 @@ VARIANTS: dict[str, Sequence[dict[str, Any]]] = {
 
 @pytest.mark.parametrize("configs", VARIANTS.values(), ids=VARIANTS)
 def test_a_lane_s_members_go_as_each_goes_alone(configs: Sequence[dict[str, Any]]) -> None:
+    compare(configs)
+
+
+@pytest.mark.parametrize("micro_batch", [None, 5])
+def test_dropout_is_the_same_alone_where_torch_s_own_layers_draw_otherwise(
+    micro_batch: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"model": {"dropout": 0.3}, "optimizer": {**SGDS[1], "micro_batch": micro_batch}}
+    configs = [double(**changes, seed=seed) for seed in range(20, 23)]
+    monkeypatch.setattr(dropout, "AS_TORCH", ())
     compare(configs)
 
 

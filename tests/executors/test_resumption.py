@@ -18,6 +18,7 @@ from autotune.executors import lane
 from autotune.executors.choice import ALL, Choice, Manner
 from autotune.executors.lightning import LightningExecutor
 from autotune.executors.population import PopulationExecutor
+from autotune.executors.resumption import chance, set_chance
 from autotune.trial import Epoch, Executor, Reason, add_epoch
 
 from ..fakes import FakeDesk, resolved
@@ -379,3 +380,33 @@ def test_the_users_own_checkpoints_are_lightnings(tmp_path: Path) -> None:
     desk = FakeDesk([trial], checkpoints=tmp_path / "c")
     run(LightningExecutor(0.0), desk)
     assert told(desk, 0) == whole(LightningExecutor, [trial]).epochs
+
+
+# What is drawn by chance.
+
+
+def test_only_the_device_that_trains_is_asked_where_its_generator_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begun(*_: Any) -> None:
+        raise AssertionError("CUDA was begun to be used")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("init", "get_rng_state", "get_rng_state_all", "set_rng_state_all"):
+        monkeypatch.setattr(torch.cuda, name, begun)
+    cpu = torch.device("cpu")
+    kept = chance(cpu)
+    drawn = torch.rand(3)
+    set_chance(kept, cpu)
+    assert torch.equal(torch.rand(3), drawn)
+
+
+def test_the_generator_of_a_gpu_that_trains_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = [torch.Generator().manual_seed(number) for number in range(2)]
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "default_generators", gpus)
+    second = torch.device("cuda", 1)
+    first_before = gpus[0].get_state()
+    kept = chance(second)
+    drawn = torch.rand(3, generator=gpus[1])
+    set_chance(kept, second)
+    assert torch.equal(torch.rand(3, generator=gpus[1]), drawn)
+    assert torch.equal(gpus[0].get_state(), first_before)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autotune import dropout
 from autotune.executors.ways import Fused, InTurn, Seat, Way, can_go_abreast
 from autotune.stacking.network import StackedNetwork
 from autotune.stacking.stack import Row, Stack
@@ -70,6 +71,9 @@ WAYS: dict[str, Callable[[Lane], Way]] = {
     "two abreast": lambda lane: lane.in_turn(abreast=2),
 }
 
+# As on devices where torch's own dropout draws otherwise.
+every_draw = pytest.mark.parametrize("as_torch", [("cpu",), ()], ids=["", "drawn apart from torch"])
+
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -106,12 +110,18 @@ def by_hand(lane: Lane) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     )
 
 
+@every_draw
 @every_way
 @every_network
 def test_losses_gradients_and_buffers_are_each_network_s_own(
-    way: Callable[[Lane], Way], build: Callable[[], nn.Module], shape: tuple[int, ...]
+    way: Callable[[Lane], Way],
+    build: Callable[[], nn.Module],
+    shape: tuple[int, ...],
+    as_torch: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loss, gradients, buffers = by_hand(Lane(build, shape))
+    monkeypatch.setattr(dropout, "AS_TORCH", as_torch)
     lane = Lane(build, shape)
     close(way(lane).differentiate(lane.features, lane.target), loss)
     close(lane.stack.gradients, gradients)
@@ -193,8 +203,12 @@ def test_training_goes_on_from_the_parameters_after_averages_were_judged(way: Ca
     close(lane.stack.gradients, gradients)
 
 
+@every_draw
 @every_way
-def test_dropout_draws_from_the_seats_generators_and_from_nothing_else(way: Callable[[Lane], Way]) -> None:
+def test_dropout_draws_from_the_seats_generators_and_from_nothing_else(
+    way: Callable[[Lane], Way], as_torch: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dropout, "AS_TORCH", as_torch)
     lane = Lane(lambda: layers(dropout=0.4))
     state, own = torch.get_rng_state(), [seat.generator.get_state() for seat in lane.seats]
     way(lane).differentiate(lane.features, lane.target)

@@ -127,7 +127,8 @@ class RowRule(StackedOptimizer):
         columns = {"shrink": shrink, "coupled": self._option("coupled"), **self._coefficients(rates, updates)}
         self._names = tuple(columns)
         stacked = torch.stack([each.expand(count, k) for each in columns.values()], dim=1)
-        self._columns = stacked[..., None].to(self._like.device, self._like.dtype)
+        # Rounded first: not every device knows float64.
+        self._columns = stacked[..., None].to(self._like.dtype).to(self._like.device)
         self._planned = count
         self._shrinks = bool((shrink != 1).any())
         self._coupled = self._rows("coupled")
