@@ -38,6 +38,7 @@ class _Running:
 
     record: Record
     curves: dict[str, list[float]] = field(default_factory=dict)
+    divergence: str | None = None
 
 
 class Confirmation:
@@ -118,26 +119,37 @@ class Confirmation:
     def judge(self, epoch: Epoch) -> Reason | None:
         """Write an epoch down; only one that diverged is stopped."""
         running = self._running[epoch.number]
-        if self._objective.metric not in epoch.metrics:
-            raise self._objective.not_among(epoch.metrics)
+        running.divergence = self._objective.divergence(epoch.metrics, running.curves)
         add_epoch(running.curves, epoch)
         self._tracker.trial_advanced(self._story(epoch.number))
-        if self._objective.diverged(epoch.metrics):
+        if running.divergence is not None:
             return Reason.DIVERGED
         return Reason.INTERRUPTED if self.interrupted else None
 
     def ended(self, end: End) -> None:
-        """Write the end down."""
+        """Write the end down.
+
+        Raises:
+            TrialCodeError: The user's code raised.
+            UserError: The metric was never logged.
+        """
         running = self._running.pop(end.number)
+        curve = running.curves.get(self._objective.metric)
+        value = None if curve is None else self._objective.best_of(curve)
+        if end.reason == Reason.COMPLETED and value is None:
+            if curve is None:
+                raise self._objective.unmeasured(running.curves)
+            running.divergence = f"{self._objective.metric} is no number in any epoch"
+            end = replace(end, reason=Reason.DIVERGED)
         record = replace(
             running.record,
             state=end.reason.state,
             reason=end.reason,
-            objective=self._value(end.reason, running.curves),
+            objective=value if end.reason == Reason.COMPLETED else None,
             curves=running.curves,
             cost=end.cost,
             ended=datetime.now(UTC),
-            error=end.said,
+            error=running.divergence if end.reason == Reason.DIVERGED else end.said,
         )
         if end.reason not in (Reason.ERROR, Reason.INTERRUPTED):
             self._ledger.confirm(record)
@@ -168,14 +180,6 @@ class Confirmation:
 
     def _standing(self) -> Standing | None:
         return standing(self._records, list(self._kept.values()), self._objective)
-
-    def _value(self, reason: Reason, curves: Mapping[str, Sequence[float]]) -> float | None:
-        match reason:
-            case Reason.COMPLETED:
-                return self._objective.best(curves[self._objective.metric])
-            case Reason.DIVERGED:
-                return self._objective.worst
-        return None
 
 
 def best_configurations(records: Iterable[Record], top: int, direction: str) -> list[Record]:

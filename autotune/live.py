@@ -19,7 +19,7 @@ from rich.text import Text
 
 from autotune import naming
 from autotune.errors import UserError
-from autotune.kept.ledger import LedgerView
+from autotune.kept.ledger import LedgerView, trained_epochs
 from autotune.logs import off_the_terminal
 from autotune.settings import Settings
 from autotune.tracking import Ending, Study, Tracker
@@ -102,10 +102,10 @@ class Tally:
         self._known_epochs: dict[int, int] = {}  # of trials left over from earlier runs, which are trained again
         self.epochs = 0
         for trial, record in zip(ledger.trials(), ledger.records(), strict=True):
-            self.epochs += len(trial.intermediate_values)
+            self.epochs += trained_epochs(trial)
             if record.state in (State.RUNNING, State.WAITING):
                 self._left_over.add(record.number)
-                self._known_epochs[record.number] = len(trial.intermediate_values)
+                self._known_epochs[record.number] = trained_epochs(trial)
             else:
                 self.search.ended += 1
                 self._count(record)

@@ -137,9 +137,9 @@ def try_out(config: Mapping[str, Any], settings: Settings, executor: Executor) -
         raise BrokenBranchError(config) from error
     metrics = measured(trainer)
     if settings.objective.metric not in metrics:
-        raise settings.objective.not_among(metrics)
-    if settings.objective.diverged(metrics):
-        return Branch(config, "diverged on the first batch")
+        raise settings.objective.unmeasured(metrics)
+    if said := settings.objective.divergence(metrics, {}):
+        return Branch(config, f"diverged on the first batch: {said}")
     slots, taken = 1, None
     if isinstance(executor, LightningExecutor):
         slots, taken = executor.slots_for(config), executor.bytes_for(config)

@@ -24,7 +24,7 @@ from autotune.tracking.entries import Identity
 from autotune.tracking.mirror import config_text, local_folder
 from autotune.tracking.runs import children_of, runs_of
 from autotune.tracking.store import Store
-from autotune.trial import Record, State
+from autotune.trial import Reason, Record, State
 from autotune.trust import addresses
 from autotune.trust.masking import mask
 
@@ -196,7 +196,10 @@ def _child(client: MlflowClient, record: Record, runs: list[Run], named: Mapping
     if run.data.params != entries.params(record.params):
         yield f"has the params {run.data.params} in MLflow, and {entries.params(record.params)} in the study"
     told, shown = record.objective, run.data.metrics.get(entries.OBJECTIVE)
-    if told is not None and not _same(entries.finite(told), shown):
+    if told is None and record.reason == Reason.DIVERGED:
+        if shown is not None and not math.isnan(shown):
+            yield f"has the objective {shown} in MLflow, and none in the study"
+    elif told is not None and not _same(entries.finite(told), shown):
         yield f"has the objective {shown} in MLflow, and {told} in the study"
     if _text(client, run, "config.yaml") != config_text(record.config):
         yield "has no config.yaml, or another one"

@@ -38,7 +38,7 @@ from autotune.steering import build_pruner, build_sampler, first_seed, remark, s
 from autotune.study import Coordinator
 from autotune.tracking import Ending, Study, Tracker
 from autotune.tracking.entries import dated
-from autotune.trial import Executor
+from autotune.trial import Executor, Reason
 from autotune.trust.masking import kept, mask
 
 _log = logging.getLogger("autotune.search")  # what it says is the search's
@@ -260,6 +260,7 @@ def _say_best(settings: Settings, outcome: Outcome, tracker: Tracker) -> int:
         _log.info("refused before training: %d configurations", sum(notes["refused"].values()))
     if winner is None:
         _log.error("no trial was trained to its end; see %s", settings.folder / "trials.csv")
+        _say_divergence(outcome)
         return 1
     _log.info("")
     if outcome.is_noise:
@@ -283,6 +284,15 @@ def _say_best(settings: Settings, outcome: Outcome, tracker: Tracker) -> int:
     home = "" if settings.home == Path("mlruns") else f" {shlex.quote(f'home={settings.home}')}"
     _log.info("train the best:  python -m autotune.train from=%s%s", settings.name, home)
     return 0
+
+
+def _say_divergence(outcome: Outcome) -> None:
+    """Say what was seen where trials diverged, since a limit that is too low ends all of them."""
+    diverged = [record for record in outcome.records if record.reason == Reason.DIVERGED]
+    if diverged:
+        told = next((record for record in diverged if "objective." in (record.error or "")), diverged[0])
+        of = f"{len(diverged)} of {len(outcome.records)} trials diverged"
+        _log.error("%s; trial %d: %s", of, told.number, told.error or "a loss is no number")
 
 
 def _option(group: str, section: Mapping[str, Any]) -> str:

@@ -8,11 +8,12 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autotune.divergence import divergence
 from autotune.errors import UserError, first_line, nearest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -23,13 +24,12 @@ RESUME = ("extend", "fresh")
 LARGEST = sys.float_info.max  # whole numbers have no end of their own
 MOST_CONFIRMED = 1000  # configurations, seeds
 
-_LOSSES = ("train/loss", "val/loss", "train_loss", "val_loss")
 # Words in a metric's name that say which way it is better; the first kind goes before the second (log_loss).
 _SMALLER = {"loss", "error", "err", "rmse", "mse", "mae", "nll", "perplexity"}
 _LARGER = {"accuracy", "acc", "f1", "auc", "auroc", "r2", "precision", "recall", "iou", "score"}
-# Told of a trial that diverged: no better than any that was trained, and near enough for the sampler to learn from.
-_WORST = {"minimize": 1e4, "maximize": 0.0}
-_UNBOUNDED = {"r2": -10.0}
+# Words that say between which bounds a metric lies.
+_SHARES = {"accuracy", "acc", "f1", "auc", "auroc", "precision", "recall", "iou"}
+_NOT_NEGATIVE = {"rmse", "mse", "mae", "error", "err"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,14 @@ class Objective:
     Attributes:
         metric: The name it is logged by.
         direction: maximize or minimize.
-        worst: The finite value the sampler is told of a trial that diverged.
-        explodes_above: A training or validation loss above this counts as diverged; None never.
+        worst: The finite value the sampler is told of a trial that diverged; None tells it one that is worse than all
+            that were measured (`autotune.samplers.PenaltyStorage`).
+        explodes_above: A loss more than so many times as large as in the first epochs has diverged; None: never.
     """
 
     metric: str
     direction: str
-    worst: float
+    worst: float | None
     explodes_above: float | None
 
     @classmethod
@@ -58,34 +59,41 @@ class Objective:
             )
         if direction not in DIRECTIONS:
             raise UserError("objective.direction", f"{direction} is no direction", nearest(str(direction), DIRECTIONS))
-        above = section.get("explodes_above")
+        worst, above = section.get("worst"), section.get("explodes_above")
+        if above is not None and _number("objective.explodes_above", above) <= 1:
+            problem = f"{above} would end a training whose loss is as it was at first"
+            raise UserError("objective.explodes_above", problem, "give a number above 1, or null for no limit")
         return cls(
             metric,
             str(direction),
-            _number("objective.worst", section.get("worst")),
-            None if above is None else _number("objective.explodes_above", above),
+            None if worst is None else _number("objective.worst", worst),
+            None if above is None else float(above),
         )
 
     def better(self, value: float, other: float) -> bool:
         """Whether a value is better than another."""
         return value > other if self.direction == "maximize" else value < other
 
-    def diverged(self, metrics: Mapping[str, float]) -> bool:
-        """Whether an epoch that measured these is the last worth training: not finite, or its loss exploded."""
-        above = math.inf if self.explodes_above is None else self.explodes_above
-        losses = (metrics[name] for name in _LOSSES if name in metrics)
-        return not math.isfinite(metrics[self.metric]) or any(
-            not abs(loss) <= above or math.isinf(loss) for loss in losses
-        )
+    def divergence(self, metrics: Mapping[str, float], earlier: Mapping[str, Sequence[float]]) -> str | None:
+        """What shows that a training has diverged in an epoch; None where nothing does. See `autotune.divergence`."""
+        return divergence(metrics, earlier, self.explodes_above)
 
-    def not_among(self, metrics: Iterable[str]) -> UserError:
-        """What is wrong where the metric is not among those that were logged."""
+    def unmeasured(self, metrics: Collection[str]) -> UserError:
+        """What is wrong where a training has no value of the metric, with the names of all that it logged."""
+        if self.metric in metrics:
+            problem = f"{self.metric} is no number in any epoch of a trial, and no other trial has one"
+            return UserError("objective.metric", problem, "name a metric that can be measured")
         logged = ", ".join(sorted(metrics)) or "nothing"
         return UserError("objective.metric", f"{self.metric} is not logged; logged are {logged}", "name one of those")
 
     def best(self, values: Sequence[float]) -> float:
         """The best of some values."""
         return max(values) if self.direction == "maximize" else min(values)
+
+    def best_of(self, curve: Iterable[float]) -> float | None:
+        """The best value of a curve, in which NaN is an epoch without one; None where no epoch has one."""
+        values = [value for value in curve if math.isfinite(value)]
+        return self.best(values) if values else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +204,7 @@ class Settings:
 
 
 def complete_objective(section: Mapping[str, Any]) -> dict[str, Any]:
-    """The section ``objective`` with its direction and worst value, which follow the metric where they are null.
+    """The section ``objective`` with its direction, which follows the metric where it is null.
 
     Raises:
         UserError: The metric's name does not say which way it is better.
@@ -205,16 +213,25 @@ def complete_objective(section: Mapping[str, Any]) -> dict[str, Any]:
     metric = completed.get("metric")
     if not isinstance(metric, str):
         return completed  # which `Objective.of` refuses
-    words = set(re.split(r"[^a-z0-9]+", metric.rpartition("/")[2].lower()))
+    words = _words(metric)
     if completed.get("direction") is None:
         if not words & (_SMALLER | _LARGER):
             problem = f"which way {metric} is better is not known"
             raise UserError("objective.direction", problem, "give maximize or minimize")
         completed["direction"] = "minimize" if words & _SMALLER else "maximize"
-    if completed.get("worst") is None:
-        known = [worst for word, worst in _UNBOUNDED.items() if word in words]
-        completed["worst"] = known[0] if known else _WORST.get(str(completed["direction"]))
     return completed
+
+
+def bounds(metric: str) -> tuple[float, float]:
+    """Between which two values a metric lies, as far as its name tells; infinite where it does not."""
+    words = _words(metric)
+    if words & _SHARES:
+        return 0.0, 1.0
+    return 0.0 if words & _NOT_NEGATIVE else -math.inf, 1.0 if "r2" in words else math.inf
+
+
+def _words(metric: str) -> set[str]:
+    return set(re.split(r"[^a-z0-9]+", metric.rpartition("/")[2].lower()))
 
 
 def folder_name(key: str, name: Any) -> str:

@@ -15,7 +15,7 @@ from itertools import pairwise
 from statistics import fmean, stdev
 
 from autotune import naming
-from autotune.settings import Objective
+from autotune.settings import Objective, bounds
 from autotune.trial import Reason, Record
 
 CONFIDENCE = 0.95
@@ -43,7 +43,9 @@ class Estimate:
     count: int
 
     @classmethod
-    def of(cls, values: Sequence[float], grain: float = 0.0) -> Estimate:
+    def of(
+        cls, values: Sequence[float], grain: float = 0.0, bounds: tuple[float, float] = (-math.inf, math.inf)
+    ) -> Estimate:
         """The mean of at least one value.
 
         Args:
@@ -51,6 +53,8 @@ class Estimate:
             grain: The step of the grid that both numbers lie on whose differences the values are. Three equal
                 differences of one sample more that was right are no proof: the spread is taken to be no less than what
                 rounding to the grid makes, grain * sqrt(2 / 12).
+            bounds: Between which the mean lies, whatever is measured: 0 and 1 for a share. The interval is cut off
+                there, which leaves out nothing that may be the mean. Not where a value lies beyond them.
         """
         mean = fmean(values)
         if len(values) < 2:
@@ -59,7 +63,8 @@ class Estimate:
 
         spread = max(stdev(values), grain * math.sqrt(2 / 12))
         half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * spread / math.sqrt(len(values))
-        return cls(mean, mean - half, mean + half, len(values))
+        low, high = bounds if all(bounds[0] <= value <= bounds[1] for value in values) else (-math.inf, math.inf)
+        return cls(mean, max(mean - half, low), min(mean + half, high), len(values))
 
     def __str__(self) -> str:
         if self.count < 2:
@@ -78,15 +83,17 @@ class Contender:
 
     Attributes:
         record: The trial of the search that it comes from.
-        values: Its objective by seed.
+        values: Its objective by seed, of those that it did not diverge with.
         score: The mean of them.
         grain: See `Estimate.of`.
+        diverged: The seeds that it diverged with.
     """
 
     record: Record
     values: Mapping[int, float]
     score: Estimate
     grain: float = 0.0
+    diverged: tuple[int, ...] = ()
 
     def ahead_of(self, other: Contender) -> Estimate:
         """By how much its objective is larger, on the seeds that both have."""
@@ -99,7 +106,7 @@ class Standing:
     """The confirmed configurations.
 
     Attributes:
-        contenders: From the best mean to the worst.
+        contenders: Those that diverged with the fewest of their seeds first, of those with as many the best mean.
         tied: Those that cannot be told from the best, itself included.
         winner: The best, or of those tied the cheapest and simplest.
         why: In words, why it is the winner.
@@ -127,27 +134,60 @@ def standing(records: Sequence[Record], confirmations: Sequence[Record], objecti
         objective: What they are compared by.
     """
     values: dict[int, dict[int, float]] = defaultdict(dict)
+    diverged: dict[int, list[int]] = defaultdict(list)
     failed: dict[int, str] = {}
     for each in confirmations:
-        if each.reason in (Reason.COMPLETED, Reason.DIVERGED) and each.objective is not None:
-            values[each.number][each.config["seed"]] = each.objective
+        seed = each.config["seed"]
+        if each.reason == Reason.DIVERGED:
+            diverged[each.number].append(seed)
+        elif each.reason == Reason.COMPLETED and each.objective is not None:
+            values[each.number][seed] = each.objective
         elif each.reason is not None:
-            failed[each.number] = f"{each.reason} with seed {each.config['seed']}"
+            failed[each.number] = f"{each.reason} with seed {seed}"
+    for number in diverged.keys() - values.keys():
+        failed.setdefault(number, "diverged with every seed")
     grain = _grain([value for by_seed in values.values() for value in by_seed.values()])
     # One that could not be trained with every seed is no strategy to build on.
     contenders = [
-        Contender(records[number], by_seed, Estimate.of(list(by_seed.values())), grain)
+        Contender(
+            records[number],
+            by_seed,
+            Estimate.of(
+                list(by_seed.values()), grain / math.sqrt(2), bounds(objective.metric)
+            ),  # of one number, not of two
+            grain,
+            tuple(diverged.get(number, ())),
+        )
         for number, by_seed in values.items()
         if number not in failed
     ]
     if not contenders:
         return None
     sign = -1 if objective.direction == "maximize" else 1
-    contenders.sort(key=lambda each: (sign * each.score.mean, each.record.number))
+    contenders.sort(key=lambda each: (_lost(each), sign * each.score.mean, each.record.number))
     leader = contenders[0]
-    tied = [leader, *(each for each in contenders[1:] if not leader.ahead_of(each).is_sure)]
+    tied = [leader, *(each for each in contenders[1:] if _ties(each, leader))]
     winner, why = _cheapest(tied) if len(tied) > 1 else (leader, _sure(leader, contenders))
     return Standing(tuple(contenders), tuple(tied), winner, why, failed)
+
+
+def _lost(contender: Contender) -> float:
+    """The part of its seeds that a contender diverged with."""
+    return len(contender.diverged) / _seeds(contender)
+
+
+def _seeds(contender: Contender) -> int:
+    return len(contender.diverged) + len(contender.values)
+
+
+def _ties(contender: Contender, leader: Contender) -> bool:
+    """Whether a contender may be as good as the leader.
+
+    Not one that ever diverged: the seeds that are left say nothing of the others. Nor one that is as uncertain as it is
+    bad: it takes a mean within the leader's interval, and differences seed by seed that may be none.
+    """
+    is_near = leader.score.low <= contender.score.mean <= leader.score.high
+    return not contender.diverged and is_near and not leader.ahead_of(contender).is_sure
 
 
 def _grain(values: Sequence[float]) -> float:
@@ -159,6 +199,10 @@ def _grain(values: Sequence[float]) -> float:
 def _sure(leader: Contender, contenders: Sequence[Contender]) -> str:
     if len(contenders) == 1:
         return "no other configuration was confirmed"
+    if leader.diverged:
+        return f"it diverged with {len(leader.diverged)} of {_seeds(leader)} seeds, and every other with no fewer"
+    if all(each.diverged for each in contenders if each is not leader):
+        return "every other configuration diverged with one of the seeds at least"
     return f"its mean over {leader.score.count} seeds is the best, beyond what seeds do by chance"
 
 

@@ -27,7 +27,7 @@ from optuna.samplers import (
 from autotune.construct import OWN_KEYS, accepts, construct, target
 from autotune.errors import UserError
 from autotune.pruners.leagues import SETTINGS, Pruning
-from autotune.samplers import Grid
+from autotune.samplers import TPE, Grid
 from autotune.settings import Objective
 from autotune.space import Space
 
@@ -130,6 +130,13 @@ def _maker(key: str, section: Mapping[str, Any], seed: int) -> Callable[[int], B
 def knows_trees(sampler: BaseSampler) -> bool:
     """Whether a sampler can draw from a tree, where a parameter exists in some trials and not in others."""
     return not isinstance(sampler, FLAT)
+
+
+def ranks_pruned(sampler: BaseSampler) -> bool:
+    """Whether a sampler learns from pruned trials, and ranks them below those trained to their end."""
+    if isinstance(sampler, CmaEsSampler):
+        return bool(getattr(sampler, "_consider_pruned_trials", False))  # there is no public way to ask
+    return isinstance(sampler, TPE | TPESampler)
 
 
 def draws_in_turn(sampler: BaseSampler) -> bool:

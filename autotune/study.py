@@ -27,12 +27,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from autotune.errors import UserError
 from autotune.kept.checkpoints import Checkpoints
 from autotune.kept.earlier import draws, parameters_of
-from autotune.kept.ledger import DRAWN, Ledger
+from autotune.kept.ledger import DRAWN, Ledger, has_diverged, trained_epochs
 from autotune.pruners import WOULD_STOP, Leagues, Pruning, horizon
-from autotune.samplers import UsedUp
+from autotune.samplers import PenaltyStorage, UsedUp
 from autotune.settings import Settings
 from autotune.space import Space, suggest
-from autotune.steering import draws_in_turn, knows_trees, seed_of
+from autotune.steering import draws_in_turn, knows_trees, ranks_pruned, seed_of
 from autotune.tracking import Tracker
 from autotune.trial import End, Epoch, Executor, Reason, Record, Trial, TrialCodeError, add_epoch
 
@@ -49,8 +49,10 @@ class _Running:
 
     asked: optuna.Trial
     max_epochs: float
-    reported: frozenset[int] = frozenset()
+    reported: frozenset[int] = frozenset()  # steps that an earlier run wrote down
+    known_epochs: int = 0  # which an earlier run trained
     curves: dict[str, list[float]] = field(default_factory=dict)
+    divergence: str | None = None
 
 
 class Coordinator:
@@ -101,7 +103,9 @@ class Coordinator:
         self._searched = space.parameters()
         self._flat = {} if knows_trees(sampler) else {name: each.distribution for name, each in self._searched.items()}
         self._anew = anew
+        self._seen = PenaltyStorage(self._objective, ranks_pruned(sampler))
         self._copy = optuna.create_study(
+            storage=self._seen,
             study_name=settings.name,
             direction=StudyDirection[self._objective.direction.upper()],
             sampler=sampler,
@@ -110,7 +114,7 @@ class Coordinator:
         self._pruning = pruning
         self._leagues = Leagues(pruning, settings.name, self._objective.direction, horizon(space))
         self._chance = optuna.create_study(sampler=RandomSampler(seed=seed_of(settings.seed, ledger.count)))
-        self._values: dict[str, float] = {}
+        self._values: dict[str, float | None] = {}  # of configs that ended; None where one diverged
         self._starting_points = self._fit_starting_points()
         self._drawn_before = 0  # the copy's draws that only bring a sampler to where it was
         self._given = [set(point) for point in self._starting_points]
@@ -177,34 +181,40 @@ class Coordinator:
     def resumed(self, number: int, epochs: Sequence[Epoch]) -> None:
         """Take in what a trial measured before it is gone on with; an epoch that was written down stays as it is."""
         for epoch in epochs:
-            self._hear(epoch, epoch.metrics[self._objective.metric])
-            self._leagues.would_stop(number)  # it was not stopped; but a pruner notes on a trial how it stood
+            if self._hear(epoch):
+                self._leagues.would_stop(number)  # it was not stopped; but a pruner notes on a trial how it stood
         self._tracker.trial_advanced(self._story(number))
 
     def judge(self, epoch: Epoch) -> Reason | None:
         """Write an epoch down and say whether the trial goes on."""
         running = self._running[epoch.number]
-        if self._objective.metric not in epoch.metrics:
-            raise self._objective.not_among(epoch.metrics)
-        diverged = self._objective.diverged(epoch.metrics)
-        self._hear(epoch, self._objective.worst if diverged else epoch.metrics[self._objective.metric])
+        running.divergence = self._objective.divergence(epoch.metrics, running.curves)
+        is_reported = self._hear(epoch)
         step = epoch.epoch + 1
         self._tracker.trial_advanced(self._story(epoch.number))
-        if diverged:
+        if running.divergence is not None:
             return Reason.DIVERGED
         if step >= running.max_epochs:
             return None
-        if self._leagues.would_stop(epoch.number) and not self._audits(epoch.number, step):
+        if is_reported and self._leagues.would_stop(epoch.number) and not self._audits(epoch.number, step):
             return Reason.PRUNED
         return Reason.INTERRUPTED if self._spent() else None
 
     def ended(self, end: End) -> None:
-        """Write the end of a trial down and tell the sampler."""
+        """Write the end of a trial down and tell the sampler.
+
+        Raises:
+            TrialCodeError: The user's code raised.
+            UserError: The trial was trained to its end and has no value of the metric.
+        """
         running = self._running.pop(end.number)
+        if end.reason == Reason.COMPLETED and self._best_of(running) is None:
+            end = self._without_value(end, running)
         value = self._tell(running, end.reason)
         system_attrs = dict(self._copy.get_trials(deepcopy=False)[running.asked.number].system_attrs)
         if end.reason != Reason.INTERRUPTED:  # whose leagues judge it anew when it is run again
-            system_attrs |= self._leagues.end(end.number, TrialState[end.reason.state.value], value)
+            state, diverged = TrialState[end.reason.state.value], end.reason == Reason.DIVERGED
+            system_attrs |= self._leagues.end(end.number, state, value, diverged)
         record = self._ledger.finish(
             end.number,
             end.reason,
@@ -212,11 +222,11 @@ class Coordinator:
             running.curves,
             end.cost,
             {key: attr for key, attr in system_attrs.items() if key != "fixed_params"},
-            end.said,
+            running.divergence if end.reason == Reason.DIVERGED else end.said,
         )
         if end.reason != Reason.INTERRUPTED:
             self._checkpoints.drop(self._checkpoints.of_trial(end.number))
-        if record.objective is not None:
+        if record.objective is not None or record.reason == Reason.DIVERGED:
             self._values[_digest(record.config)] = record.objective
         self._ledger.keep_seconds(self.seconds)
         self._tracker.trial_ended(record)
@@ -226,15 +236,35 @@ class Coordinator:
 
     # How it does it.
 
-    def _hear(self, epoch: Epoch, value: float) -> None:
-        """Take in what an epoch measured, and write its value down where an earlier run has not."""
+    def _hear(self, epoch: Epoch) -> bool:
+        """Take in what an epoch measured, and write its value down where an earlier run has not; whether it has one."""
         running, step = self._running[epoch.number], epoch.epoch + 1
         add_epoch(running.curves, epoch)
+        self.epochs += step > running.known_epochs
+        value = running.curves.get(self._objective.metric, [math.nan])[-1]
+        if running.divergence is not None or not math.isfinite(value):
+            return False
         running.asked.report(value, step)
         self._leagues.report(epoch.number, step, value)
         if step not in running.reported:
             self._ledger.advance(epoch.number, step, value)
-            self.epochs += 1
+        return True
+
+    def _best_of(self, running: _Running) -> float | None:
+        return self._objective.best_of(running.curves.get(self._objective.metric, ()))
+
+    def _without_value(self, end: End, running: _Running) -> End:
+        """The end of a trial that was trained to its end and has no value.
+
+        Raises:
+            UserError: It never logged the metric, or no trial has a value of it: that is no fault of the trial.
+        """
+        metric = self._objective.metric
+        values = [*self._values.values(), *map(self._best_of, self._running.values())]
+        if metric not in running.curves or all(value is None for value in values):
+            raise self._objective.unmeasured(running.curves)
+        running.divergence = f"{metric} is no number in any epoch"
+        return replace(end, reason=Reason.DIVERGED)
 
     def _take_in(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """Tell the copy and the leagues of all that ended in earlier runs; returns what did not.
@@ -248,9 +278,10 @@ class Coordinator:
             config = trial.user_attrs["config"]
             digest = _digest(config)
             self._trained.add(digest)
-            if trial.values is not None:
-                self._values[digest] = trial.values[0]
-            self.epochs += len(trial.intermediate_values)
+            diverged = has_diverged(trial)
+            if trial.values is not None or diverged:
+                self._values[digest] = None if diverged or trial.values is None else trial.values[0]
+            self.epochs += trained_epochs(trial)
             params = parameters_of(self._space, self._searched, trial.params, config)
             if params is None and not trial.state.is_finished():
                 _log.info("trial %d lies outside the space by now and stays interrupted", trial.number)
@@ -263,10 +294,12 @@ class Coordinator:
                 number = self._number_of(trial, known)
                 for draw in trial.user_attrs.get(DRAWN, {}).get("again", []):
                     self._leave_out(draw["number"] - known)
-                    self._copy.add_trial(self._drawn_again(draw))
+                    # By a study of version 0.1 the config's worst value was told of one that diverged.
+                    is_lost = draw["value"] in (None, config["objective"].get("worst"))
+                    self._add(self._drawn_again(draw, is_lost), is_lost)
                     known = max(known, draw["number"]) + 1
                 self._leave_out(number - known)
-                self._copy.add_trial(_nothing() if params is None else self._flattened(trial, params))
+                self._add(_nothing() if params is None else self._flattened(trial, params), diverged)
                 known = max(known, number) + 1
                 if first_learnt is None and params is not None and trial.state != TrialState.FAIL:
                     first_learnt = known
@@ -283,6 +316,12 @@ class Coordinator:
                 self._copy.tell(again, state=TrialState.FAIL)
                 self._drawn_before += 1
         return left_over
+
+    def _add(self, trial: FrozenTrial, diverged: bool) -> None:
+        """Tell the copy of a trial of an earlier run."""
+        self._copy.add_trial(trial)
+        if diverged and trial.state == TrialState.PRUNED:
+            self._seen.penalize(len(self._copy.get_trials(deepcopy=False)) - 1)
 
     def _leave_out(self, count: int) -> None:
         """Have the copy count draws that became no trial."""
@@ -306,13 +345,14 @@ class Coordinator:
             params: What it is in the space that is searched.
         """
         whole = {**params, **self._unchosen(trial, params)}
+        diverged = has_diverged(trial)
         return create_trial(
             state=trial.state,
-            values=trial.values,
+            values=None if diverged else trial.values,
             params=whole,
             distributions={name: self._searched[name].distribution for name in whole},
             system_attrs=trial.system_attrs,
-            intermediate_values=trial.intermediate_values,
+            intermediate_values={} if diverged else trial.intermediate_values,
         )
 
     def _drawn(self, asked: optuna.Trial, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -326,14 +366,16 @@ class Coordinator:
         """Which draw of the study it is, over all runs."""
         return asked.number - self._drawn_before
 
-    def _drawn_again(self, draw: Mapping[str, Any]) -> FrozenTrial:
+    def _drawn_again(self, draw: Mapping[str, Any], diverged: bool) -> FrozenTrial:
         """A draw of an earlier run that the sampler heard the known value of."""
         params = draw["params"]
         known = all(name in params and draws(each, params[name]) for name, each in self._flat.items())
         if not self._flat or not known:
             return _nothing()
+        value = None if diverged else draw["value"]
         return create_trial(
-            value=draw["value"],
+            state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
+            value=value,
             params={name: params[name] for name in self._flat},
             distributions=self._flat,
             system_attrs=draw["system_attrs"],
@@ -379,7 +421,8 @@ class Coordinator:
         for name in params:
             suggest(asked, name, self._searched[name].distribution)
         self._flatten(asked)
-        self._running[trial.number] = _Running(asked, _max_epochs(config), frozenset(trial.intermediate_values))
+        reported, epochs = frozenset(trial.intermediate_values), trained_epochs(trial)
+        self._running[trial.number] = _Running(asked, _max_epochs(config), reported, epochs)
         self._ledger.take_up(trial.number)
         self._tracker.trial_started(self._ledger.record(trial.number))
         return Trial(trial.number, config, self._checkpoints.of_trial(trial.number))
@@ -426,20 +469,18 @@ class Coordinator:
         One that knows no tree comes back to the best point it knows by way of parameters that do not matter there, and
         would do so for ever if it did not hear that the value is the same.
         """
-        known = self._values.get(_digest(config)) if self._flat else None
-        if known is None:
+        digest = _digest(config)
+        if not self._flat or digest not in self._values:
             self._copy.tell(asked, state=TrialState.FAIL)
-        else:
-            self._copy.tell(asked, known)
-            attrs = self._copy.get_trials(deepcopy=False)[asked.number].system_attrs
-            self._again.append(
-                {
-                    "number": self._draw_number(asked),
-                    "params": asked.params,
-                    "value": known,
-                    "system_attrs": dict(attrs),
-                }
-            )
+            return
+        known = self._values[digest]
+        if known is None:
+            self._seen.penalize(asked.number)
+        self._copy.tell(asked, known, TrialState.PRUNED if known is None else TrialState.COMPLETE)
+        attrs = self._copy.get_trials(deepcopy=False)[asked.number].system_attrs
+        self._again.append(
+            {"number": self._draw_number(asked), "params": asked.params, "value": known, "system_attrs": dict(attrs)}
+        )
 
     def _steer_to_new_point(self) -> bool:
         """Where the points can be listed, have a new one asked next; False when there is none.
@@ -487,11 +528,14 @@ class Coordinator:
         """Tell the copy how a trial ended; returns the value the study keeps."""
         match reason:
             case Reason.COMPLETED:
-                value = self._objective.best(running.curves[self._objective.metric])
+                value = self._best_of(running)
                 self._copy.tell(running.asked, value)
                 return value
-            case Reason.PRUNED | Reason.DIVERGED:
+            case Reason.PRUNED:
                 return self._copy.tell(running.asked, state=TrialState.PRUNED).value
+            case Reason.DIVERGED:
+                self._seen.penalize(running.asked.number)
+                self._copy.tell(running.asked, state=TrialState.PRUNED)
             case Reason.OOM | Reason.ERROR:
                 self._copy.tell(running.asked, state=TrialState.FAIL)
         return None
@@ -508,7 +552,10 @@ def _nothing() -> FrozenTrial:
 
 
 def _digest(config: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+    """What a config is known by; what a sampler is told of it where it diverges makes it no other."""
+    objective = {key: value for key, value in config["objective"].items() if key != "worst"}
+    whole = {**config, "objective": objective}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _max_epochs(config: Mapping[str, Any]) -> float:

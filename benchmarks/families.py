@@ -116,12 +116,15 @@ def replayed(records: Sequence[Record], overrides: Sequence[str], home: Path) ->
             epochs += 1
             training[number] = (record, epochs)
             value = record.curves[settings.objective.metric][epochs - 1]
-            leagues.report(number, epochs, settings.objective.worst if math.isnan(value) else value)
+            is_reported = math.isfinite(value)
+            if is_reported:
+                leagues.report(number, epochs, value)
             if epochs == record.epochs:
                 ended.append(record)
-                leagues.end(number, TrialState[record.state.value], record.objective)
+                diverged = record.reason == Reason.DIVERGED
+                leagues.end(number, TrialState[record.state.value], record.objective, diverged)
                 del training[number]
-            elif leagues.would_stop(number):
+            elif is_reported and leagues.would_stop(number):
                 curves = {name: values[:epochs] for name, values in record.curves.items()}
                 ended.append(replace(record, state=State.PRUNED, reason=Reason.PRUNED, curves=curves))
                 leagues.end(number, TrialState.PRUNED)

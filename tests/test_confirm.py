@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -146,16 +147,20 @@ def test_an_interrupted_one_goes_on_with_what_is_missing() -> None:
     assert len(ledger.confirmations()) == 6
 
 
-def test_one_that_diverges_counts_as_the_worst() -> None:
+def test_one_that_diverges_has_no_value() -> None:
     def curve(config: Mapping[str, Any]) -> list[dict[str, float]]:
         good, bad = ({"train/loss": loss, "val/accuracy": 0.5} for loss in (1.0, 1e9))
         return [good, bad, good] if config["seed"] == 2 else [good, good, good]
 
     ledger = ledger_of(0.1)
     confirm(ledger, curve)
-    assert [(each.reason, each.objective, each.epochs) for each in ledger.confirmations()] == [
+    kept = ledger.confirmations()
+    assert (
+        kept[1].error == "train/loss is 1e+09, more than objective.explodes_above=10000 times the 1 of the first epochs"
+    )
+    assert [(each.reason, each.objective, each.epochs) for each in kept] == [
         (Reason.COMPLETED, 0.5, 3),
-        (Reason.DIVERGED, 0.0, 2),
+        (Reason.DIVERGED, None, 2),
         (Reason.COMPLETED, 0.5, 3),
     ]
 
@@ -168,6 +173,23 @@ def test_out_of_memory_is_kept_and_the_users_own_error_stops_it() -> None:
     ] * 3
     with pytest.raises(TrialCodeError, match="trial 0 raised ValueError: no"):
         confirm(ledger_of(0.1), lambda _: [ValueError("no")])
+
+
+def test_epochs_without_a_value_are_passed_over() -> None:
+    values = [math.nan, 0.5, math.nan, 0.7, math.nan]
+    ledger = ledger_of(0.1)
+    confirm(ledger, lambda _: [{"train/loss": 1.0, **({} if math.isnan(v) else {"val/accuracy": v})} for v in values])
+    assert [(each.reason, each.objective, each.epochs) for each in ledger.confirmations()] == [
+        (Reason.COMPLETED, 0.7, 5)
+    ] * 3
+
+
+def test_one_that_is_no_number_in_any_epoch_counts_as_diverged() -> None:
+    ledger = ledger_of(0.1)
+    confirm(ledger, lambda _: [{"train/loss": 1.0, "val/accuracy": math.nan}], seeds=1)
+    (kept,) = ledger.confirmations()
+    assert (kept.reason, kept.objective) == (Reason.DIVERGED, None)
+    assert kept.error == "val/accuracy is no number in any epoch"
 
 
 def test_a_metric_that_is_not_logged_is_the_users_mistake() -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 from autotune.errors import UserError
-from autotune.settings import Budget, Objective, Settings, complete_objective
+from autotune.settings import Budget, Objective, Settings, bounds, complete_objective
 
 GOOD: dict[str, Any] = {
     "home": "mlruns",
@@ -72,6 +73,12 @@ WRONG = {
         {"metric": "m", "direction": "minimize", "worst": "bad"},
         "objective.worst: bad is no finite number; give a finite number",
     ),
+    "explodes_above": (
+        "objective",
+        {"metric": "m", "direction": "minimize", "explodes_above": 1},
+        "objective.explodes_above: 1 would end a training whose loss is as it was at first; "
+        "give a number above 1, or null for no limit",
+    ),
     "name": (
         "study",
         {"name": "../../x", "seed": 0},
@@ -120,25 +127,47 @@ def test_a_budget_is_said_to_the_last_digit(limits: dict[str, Any], words: str) 
 
 
 @pytest.mark.parametrize(
-    ("metric", "direction", "worst"),
+    ("metric", "direction"),
     [
-        ("val/accuracy", "maximize", 0.0),
-        ("val_acc", "maximize", 0.0),
-        ("val/roc_auc", "maximize", 0.0),
-        ("val/r2", "maximize", -10.0),
-        ("val/log_loss", "minimize", 1e4),
-        ("valid/loss_epoch", "minimize", 1e4),
-        ("val/rmse", "minimize", 1e4),
+        ("val/accuracy", "maximize"),
+        ("val_acc", "maximize"),
+        ("val/roc_auc", "maximize"),
+        ("val/r2", "maximize"),
+        ("val/log_loss", "minimize"),
+        ("valid/loss_epoch", "minimize"),
+        ("val/rmse", "minimize"),
     ],
 )
-def test_the_direction_follows_the_metric(metric: str, direction: str, worst: float) -> None:
+def test_the_direction_follows_the_metric(metric: str, direction: str) -> None:
     given = {"metric": metric, "direction": None, "worst": None}
-    assert complete_objective(given) == {"metric": metric, "direction": direction, "worst": worst}
+    assert complete_objective(given) == {"metric": metric, "direction": direction, "worst": None}
+
+
+@pytest.mark.parametrize(
+    ("metric", "between"),
+    [
+        ("val/accuracy", (0.0, 1.0)),
+        ("test_f1", (0.0, 1.0)),
+        ("val/roc_auc", (0.0, 1.0)),
+        ("val/r2", (-math.inf, 1.0)),
+        ("val/rmse", (0.0, math.inf)),
+        ("val_loss", (-math.inf, math.inf)),
+    ],
+)
+def test_between_which_bounds_a_metric_lies_is_told_by_its_name(metric: str, between: tuple[float, float]) -> None:
+    assert bounds(metric) == between
+
+
+def test_the_best_of_a_curve_with_gaps_is_that_of_its_values() -> None:
+    up, down = (Objective("m", direction, None, None) for direction in ("maximize", "minimize"))
+    assert up.best_of([math.nan, 0.5, math.nan, 0.75, 0.5, math.inf]) == 0.75
+    assert down.best_of([math.nan, 0.5, math.nan, 0.75, -math.inf]) == 0.5
+    assert up.best_of([math.nan]) is up.best_of([]) is None
 
 
 def test_a_direction_that_is_given_stays() -> None:
     given = {"metric": "val/margin", "direction": "minimize", "worst": None}
-    assert complete_objective(given) == {**given, "worst": 1e4}
+    assert complete_objective(given) == given
 
 
 def test_a_metric_whose_name_does_not_say_which_way_it_is_better_is_asked_for() -> None:

@@ -131,12 +131,61 @@ def test_what_fails_with_one_seed_is_no_winner() -> None:
     assert found.why == "no other configuration was confirmed"
 
 
-def test_one_that_diverges_counts_by_its_bad_value() -> None:
-    good, bad = trial(0), trial(1)
-    confirmations = [*again(good, [0.5, 0.6]), *again(bad, [0.9]), *again(bad, [0.0, 0.0], Reason.DIVERGED)[1:]]
-    found = standing([good, bad], confirmations, UP)
+def unstable(objective: Objective = UP, worst: float | None = None) -> Standing:
+    """The standing of three: two that are good with each of nine seeds, and one that is better and diverges with one.
+
+    Args:
+        worst: What a seed that diverged is kept with; version 0.1 kept one.
+    """
+    trials = [trial(0, schedule={"x": 1.0}), trial(1, schedule={"x": 1.0}), trial(2)]  # the last is the simplest
+    steady = [again(each, [0.98, 0.97, 0.99] * 3) for each in trials[:2]]
+    lost = again(trials[2], [0.99] * 9)
+    lost[4] = replace(lost[4], reason=Reason.DIVERGED, state=Reason.DIVERGED.state, objective=worst)
+    found = standing(trials, [*steady[0], *steady[1], *lost], objective)
     assert found is not None
-    assert found.contenders[1].values == {1: 0.9, 2: 0.0}
+    return found
+
+
+@pytest.mark.parametrize("worst", [None, 0.0, 1e4])
+def test_one_that_diverged_with_any_seed_neither_ties_nor_wins(worst: float | None) -> None:
+    found = unstable(worst=worst)
+    assert [each.record.number for each in found.contenders] == [0, 1, 2]
+    assert [each.record.number for each in found.tied] == [0, 1]
+    assert found.winner.record.number == 0
+    assert (found.contenders[2].diverged, len(found.contenders[2].values)) == ((5,), 8)
+    assert found.contenders[2].score.mean == pytest.approx(0.99)
+
+
+def test_where_all_diverged_the_one_with_the_fewest_seeds_wins() -> None:
+    trials = [trial(0), trial(1), trial(2)]
+    confirmations = [each for one in trials for each in again(one, [0.9, 0.9, 0.5 + one.number / 10])]
+    for place in (0, 1, 3, 6, 7, 8):
+        confirmations[place] = replace(confirmations[place], reason=Reason.DIVERGED, objective=None)
+    found = standing(trials, confirmations, UP)
+    assert found is not None
+    assert [each.record.number for each in found.contenders] == [1, 0]
+    assert not found.is_tie
+    assert found.why == "it diverged with 1 of 3 seeds, and every other with no fewer"
+    assert found.failed == {2: "diverged with every seed"}
+
+
+def test_one_whose_mean_lies_outside_the_interval_of_the_best_does_not_tie() -> None:
+    """However uncertain it is: nine seeds of which one failed in all but name."""
+    found = compare([trial(0, schedule={"x": 1.0}), trial(1)], [1.0] * 8 + [0.9855], [1.0] * 8 + [0.01])
+    assert not found.contenders[0].ahead_of(found.contenders[1]).is_sure
+    assert (found.winner.record.number, found.is_tie) == (0, False)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
+def test_the_interval_of_a_share_stays_within_0_and_1(values: list[float]) -> None:
+    score = compare([trial(0)], values).contenders[0].score
+    assert 0 <= score.low <= score.mean <= score.high <= 1
+    unbounded = Estimate.of(values)
+    assert score.low == pytest.approx(max(0, unbounded.low), abs=1e-6) or score.low < unbounded.low
+
+
+def test_what_is_called_a_share_and_is_none_has_an_interval_like_any_number() -> None:
+    assert compare([trial(0)], [95.0, 99.0, 91.0]).contenders[0].score.high > 99
 
 
 def test_nothing_confirmed_is_no_standing() -> None:

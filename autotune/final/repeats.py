@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import stdev
 from typing import Any
 
+from autotune.settings import bounds
 from autotune.standing import Estimate
 
 SEARCHED = "searched"
@@ -19,15 +20,17 @@ class Repeats:
 
     Attributes:
         values: Seeds to values, at least one; a value may be NaN or infinite where a training diverged.
+        bounds: Between which the mean lies, see `Estimate.of`.
     """
 
     values: Mapping[int, float]
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def estimate(self) -> Estimate | None:
         """Their mean with its 95 % interval (Student's t); None where a value is not finite."""
         values = list(self.values.values())
-        return Estimate.of(values) if all(map(math.isfinite, values)) else None
+        return Estimate.of(values, bounds=self.bounds) if all(map(math.isfinite, values)) else None
 
     def minus(self, other: Repeats) -> Repeats | None:
         """The differences seed by seed, which takes out what a seed does to both; None where they share no seed."""
@@ -69,7 +72,7 @@ class Contender:
         for seed, metrics in self.tested.items():
             for name, value in metrics.items():
                 found.setdefault(name, {})[seed] = value
-        return {name: Repeats(values) for name, values in found.items()}
+        return {name: Repeats(values, bounds(name)) for name, values in found.items()}
 
     def differences(self, other: Contender) -> dict[str, Repeats]:
         """How much more than another it measured, seed by seed, by metric."""

@@ -96,7 +96,7 @@ def train_and_test(
     except MisconfigurationException as error:
         logged = measured(trainer)
         if keeper.monitor is not None and objective.metric not in logged:
-            raise objective.not_among(logged) from error
+            raise objective.unmeasured(logged) from error
         raise
     score = None if keeper.best_model_score is None else float(keeper.best_model_score)
     return Trained(kept["epoch"] + 1, score, tested, meter.cost(assembly.module, batch_size), assembly)

@@ -21,8 +21,14 @@ from autotune.errors import UserError
 from autotune.space import Space
 from autotune.trust.masking import masked
 
-# They say where and how fast a trial is trained, not what it is.
-NOT_OF_A_TRIAL = ("trainer.accelerator", "trainer.devices", "data.workers", "data.in_memory_limit")
+# They say where and how fast a trial is trained, or what a sampler is told of it, not what it is.
+NOT_OF_A_TRIAL = (
+    "trainer.accelerator",
+    "trainer.devices",
+    "data.workers",
+    "data.in_memory_limit",
+    "objective.worst",
+)
 
 # Under ``data``, a value of a key that ends so is a file or a folder.
 PATHS = ("path", "file", "folder", "root", "dir")
@@ -104,7 +110,7 @@ class Fingerprint:
         found = [
             Difference(key, now.get(key), was.get(key), not (_is_identity(key) and self._fixes(key, earlier)))
             for key in dict.fromkeys((*now, *was))
-            if now.get(key) != was.get(key)
+            if now.get(key) != was.get(key) and key not in NOT_OF_A_TRIAL
         ]
         return sorted(found, key=lambda each: each.extends)
 

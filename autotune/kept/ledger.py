@@ -222,7 +222,7 @@ class Ledger(LedgerView):
         Args:
             number: The trial's number.
             reason: Why it ended; says its state.
-            value: What the study is told; None where there is none.
+            value: What the study is told; None where there is none, as of one that diverged.
             curves: See `Record.curves`.
             cost: See `End.cost`.
             system_attrs: What the sampler and the pruner noted on the trial.
@@ -303,6 +303,17 @@ def _is_there(storage: BaseStorage, name: str) -> bool:
     return True
 
 
+def has_diverged(trial: FrozenTrial) -> bool:
+    """Whether a trial ended since its training diverged; a value that it was stored with is none that was measured."""
+    return trial.state == TrialState.PRUNED and trial.user_attrs.get("reason") == Reason.DIVERGED
+
+
+def trained_epochs(trial: FrozenTrial) -> int:
+    """How many epochs of a trial were trained: of one that was killed, those up to the last value."""
+    curves = trial.user_attrs.get("curves", {})
+    return max([trial.last_step or 0, *map(len, curves.values())])
+
+
 def record(trial: FrozenTrial) -> Record:
     """The story of a trial as Optuna keeps it."""
     attrs = trial.user_attrs
@@ -317,7 +328,7 @@ def record(trial: FrozenTrial) -> Record:
         stage="search",
         params=trial.params,
         config=config,
-        objective=None if trial.values is None else trial.values[0],
+        objective=None if trial.values is None or has_diverged(trial) else trial.values[0],
         curves=_curves(attrs.get("curves", {})),
         cost=attrs.get("cost", {}),
         started=_aware(trial.datetime_start),
@@ -337,7 +348,7 @@ def _confirmation(trial: FrozenTrial, attr: Mapping[str, Any]) -> Record:
         reason=reason,
         stage="confirm",
         config={**trial.user_attrs["config"], "seed": attr["seed"]},
-        objective=attr["value"],
+        objective=None if reason == Reason.DIVERGED else attr["value"],
         curves=_curves(attr["curves"]),
         cost=attr["cost"],
         started=datetime.fromisoformat(attr["started"]),

@@ -10,19 +10,21 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import RandomSampler
+from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autotune import naming
 from autotune.errors import UserError, nearest
 from autotune.space import Space
+from autotune.trial import Reason
 
 # Keys of the section `pruner` that are no arguments of the pruner.
 SETTINGS = ("compare", "until", "audit")
@@ -112,19 +114,36 @@ def scaled(epochs: int, own: int | None, horizon: int | None) -> int:
     return epochs if own is None or horizon is None else epochs * horizon // own
 
 
+class _Rivals(InMemoryStorage):
+    """The trials of a league, without those that diverged: nobody is better or worse for what a failure reached."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.diverged: set[int] = set()  # numbers
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """See `optuna.storages.BaseStorage`."""
+        trials = super().get_all_trials(study_id, deepcopy, states)
+        return [trial for trial in trials if trial.number not in self.diverged] if self.diverged else trials
+
+
 class League:
     """Trials that are compared with each other.
 
     Args:
         name: Hyperband deals its brackets by name and number.
         direction: Of the values.
-        pruner: Optuna's; it judges this league alone.
+        make: Makes Optuna's pruner; it judges this league alone.
     """
 
-    def __init__(self, name: str, direction: StudyDirection, pruner: BasePruner) -> None:
+    def __init__(self, name: str, direction: StudyDirection, make: Callable[[], BasePruner]) -> None:
+        self._make = make
+        self._rivals = _Rivals()
         # Nothing is drawn here; by chance is the cheapest way to draw nothing.
         self._study = optuna.create_study(
-            study_name=name, direction=direction, sampler=RandomSampler(seed=0), pruner=pruner
+            storage=self._rivals, study_name=name, direction=direction, sampler=RandomSampler(seed=0), pruner=make()
         )
 
     def begin(self) -> optuna.Trial:
@@ -134,19 +153,24 @@ class League:
     def end(self, trial: optuna.Trial, state: TrialState, value: float | None) -> dict[str, Any]:
         """Say how a trial ended; returns what the pruner noted on it."""
         self._study.tell(trial, value if state == TrialState.COMPLETE else None, state)
-        return self._study.get_trials(deepcopy=False)[trial.number].system_attrs
+        return self._rivals.get_trial(trial._trial_id).system_attrs
+
+    def leave_out(self, number: int) -> None:
+        """Compare with a trial no more, since it diverged."""
+        self._rivals.diverged.add(number)
+        self._study.pruner = self._make()  # which remembers nothing of it
 
     def restore(
         self, state: TrialState, value: float | None, reports: Mapping[int, float], notes: Mapping[str, Any]
-    ) -> None:
-        """Take in a trial that ended in an earlier run."""
+    ) -> int:
+        """Take in a trial that ended in an earlier run; returns its number here."""
         trial = create_trial(
             state=state,
             value=value if state != TrialState.FAIL else None,
             intermediate_values=dict(reports),
             system_attrs=dict(notes),
         )
-        self._study.add_trial(trial)
+        return self._rivals.get_trial_number_from_id(self._rivals.create_new_trial(self._study._study_id, trial))
 
 
 @dataclass(slots=True)
@@ -155,18 +179,32 @@ class _Family:
 
     best: dict[int, float] = field(default_factory=dict)
     finished: int = 0
+    _heard: dict[int, dict[int, float]] = field(default_factory=dict)  # by trial
 
-    def hear(self, step: int, value: float) -> None:
+    def hear(self, number: int, step: int, value: float) -> None:
+        self._heard.setdefault(number, {})[step] = value
         self.best[step] = max(value, self.best.get(step, value))
+
+    def forget(self, number: int) -> None:
+        """Have heard nothing of a trial."""
+        for step in self._heard.pop(number, {}):
+            self.best[step] = max((heard[step] for heard in self._heard.values() if step in heard), default=-math.inf)
 
 
 @dataclass(slots=True)
 class _Entrant:
-    """A trial that is compared with others; `notes` are of the leagues it has left."""
+    """A trial that is compared with others.
+
+    Attributes:
+        trials: What it is in the leagues that it is in.
+        numbers: By which it is known in each league that it was in.
+        notes: Of the leagues it has left.
+    """
 
     family: str
     horizon: int | None
     trials: dict[str, optuna.Trial]
+    numbers: dict[str, int]
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
     epochs: int = 0
     step: int = 0
@@ -200,7 +238,8 @@ class Leagues:
         if self._kinds:
             family = naming.family(config)
             trials = {kind: self._league(kind, family).begin() for kind in self._kinds}
-            self._entrants[number] = _Entrant(family, own_horizon(config), trials)
+            numbers = {kind: trial.number for kind, trial in trials.items()}
+            self._entrants[number] = _Entrant(family, own_horizon(config), trials, numbers)
 
     def report(self, number: int, epochs: int, value: float) -> None:
         """Hear a trial's value after so many epochs."""
@@ -214,7 +253,7 @@ class Leagues:
             for trial in entrant.trials.values():
                 trial.report(value, step)
             entrant.best = max(entrant.best, self._signed(value))
-            self._families[entrant.family].hear(step, self._signed(value))
+            self._families[entrant.family].hear(number, step, self._signed(value))
 
     def would_stop(self, number: int) -> bool:
         """Whether a trial is among the weak ones after its last report. To be asked once a report."""
@@ -237,8 +276,8 @@ class Leagues:
         self._leave(entrant, _OVERALL, TrialState.PRUNED, None)
         return False
 
-    def end(self, number: int, state: TrialState, value: float | None = None) -> dict[str, Any]:
-        """Say how a trial ended; it is heard no more.
+    def end(self, number: int, state: TrialState, value: float | None = None, diverged: bool = False) -> dict[str, Any]:
+        """Say how a trial ended; it is heard no more, and one that diverged is as if it had never been.
 
         Returns:
             What a study must keep as the trial's system attributes for `restore`.
@@ -249,6 +288,10 @@ class Leagues:
         for kind in list(entrant.trials):
             self._leave(entrant, kind, state, value)
         self._families[entrant.family].finished += state == TrialState.COMPLETE
+        if diverged:
+            for kind, own in entrant.numbers.items():
+                self._league(kind, entrant.family).leave_out(own)
+            self._families[entrant.family].forget(number)
         return {NOTES: entrant.notes}
 
     def restore(self, trial: FrozenTrial, config: Mapping[str, Any]) -> None:
@@ -262,6 +305,7 @@ class Leagues:
             return
         family, own = naming.family(config), own_horizon(config)
         audited = trial.user_attrs.get(WOULD_STOP)
+        diverged = audited is None and trial.user_attrs.get("reason") == Reason.DIVERGED
         last = trial.last_step or 0
         known = audited or last
         notes = trial.system_attrs.get(NOTES, {})
@@ -271,11 +315,15 @@ class Leagues:
             state, value = trial.state, trial.value
             if audited is not None or note["epochs"] < last:
                 state, value = TrialState.PRUNED, heard[max(heard)]
-            self._league(kind, family).restore(state, value, heard, note["noted"])
+            own_number = self._league(kind, family).restore(state, value, heard, note["noted"])
+            if diverged:
+                self._league(kind, family).leave_out(own_number)
+        if diverged:
+            return
         standing = self._families[family]
         standing.finished += audited is None and trial.state == TrialState.COMPLETE
         for step, value in self._steps(trial, own, known).items():
-            standing.hear(step, self._signed(value))
+            standing.hear(trial.number, step, self._signed(value))
 
     def _steps(self, trial: FrozenTrial, own: int | None, epochs: int) -> dict[int, float]:
         """What a trial of an earlier run was reported as, up to an epoch."""
@@ -302,7 +350,7 @@ class Leagues:
         key = (kind, family if kind == _FAMILY else "")
         if key not in self._leagues:
             name = self._name if kind == _OVERALL else f"{self._name} {family}"
-            self._leagues[key] = League(name, self._direction, self._make())
+            self._leagues[key] = League(name, self._direction, self._make)
         return self._leagues[key]
 
     def _signed(self, value: float) -> float:

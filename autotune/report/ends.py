@@ -43,13 +43,13 @@ class End:
 
 
 def curve(outcome: Outcome, number: int) -> list[float]:
-    """The objective of a trial at each epoch; of one in training as far as it is."""
+    """The objective of a trial at each epoch, NaN where it has none; of one in training as far as it is."""
     record = outcome.records[number]
     known = record.curves.get(outcome.objective.metric)
     if known:
         return [float(value) for value in known]
     reported = outcome.trials[number].intermediate_values if number < len(outcome.trials) else {}
-    return [float(value) for _, value in sorted(reported.items())]
+    return [float(reported.get(step, math.nan)) for step in range(1, max(reported, default=0) + 1)]
 
 
 def best_so_far(values: Sequence[float], objective: Objective) -> list[float]:

@@ -28,13 +28,15 @@ def write_best(folder: Path, outcome: Outcome) -> Path:
     record, objective = outcome.winner, outcome.objective
     assert record is not None
     curve = record.curves[objective.metric]
+    best = objective.best_of(curve)
+    assert best is not None  # or it were no winner
     origin: dict[str, Any] = {
         "study": outcome.name,
         **({} if outcome.study is None or outcome.study.id is None else {"study_id": outcome.study.id}),
         "trial": record.number,
         "metric": objective.metric,
         "value": record.objective,
-        "best_epoch": list(curve).index(objective.best(curve)) + 1,
+        "best_epoch": list(curve).index(best) + 1,
     }
     said = f"{objective.metric} {record.objective:.6g}"
     if outcome.standing is not None:
@@ -189,6 +191,7 @@ def _confirmed(standing: Standing) -> dict[str, Any]:
                 **_estimate(each.score),
                 "tied": each in standing.tied,
                 "values": {str(seed): value for seed, value in sorted(each.values.items())},
+                "diverged": sorted(each.diverged),
             }
             for each in standing.contenders
         ],

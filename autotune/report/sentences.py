@@ -20,7 +20,7 @@ from autotune.report.pruned import Errs
 from autotune.report.ranges import GoodRates, untried_end
 from autotune.report.surrogate import MEASURED
 from autotune.report.worth import Worth
-from autotune.standing import Contender, Estimate
+from autotune.standing import Contender, Estimate, Standing
 from autotune.trial import Reason, Record, State
 
 NAMES = {
@@ -193,12 +193,20 @@ def _contenders(outcome: Outcome) -> Section:
             _fixed(each.score.mean, _places(each.score) or 4),
             _bounds(each.score),
             f"{each.score.count}",
-            "winner" if each is standing.winner else "cannot be told from the best" if each in standing.tied else "",
+            _place(each, standing),
         )
         for each in standing.contenders
     ]
     head = ("trial", "strategy", "in the search", "confirmed", "95 % interval", "seeds", "")
     return Section(section.key, section.title, section.lines, Table(head, tuple(rows)))
+
+
+def _place(contender: Contender, standing: Standing) -> str:
+    seeds = len(contender.diverged) + len(contender.values)
+    diverged = f"diverged with {len(contender.diverged)} of {seeds} seeds" if contender.diverged else ""
+    if contender is standing.winner:
+        return f"winner, {diverged}" if diverged else "winner"
+    return "cannot be told from the best" if contender in standing.tied else diverged
 
 
 # What each choice is worth.

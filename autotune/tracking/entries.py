@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from autotune import naming
+from autotune.divergence import is_loss
 from autotune.tracking import Study
 from autotune.trial import Reason, Record, State
 from autotune.trust.masking import mask as mask
@@ -169,10 +170,10 @@ def trial_tags(record: Record, study: Study, parent: str) -> dict[str, str]:
 def points(record: Record, start: int, times: Sequence[int], ended: int, behind: int = 0) -> list[Point]:
     """What a trial measured from an epoch on.
 
-    Steps count epochs from 1. `objective` is the best value so far by epoch, and at the end the value the study was
-    told: NaN where a trial failed after some epochs, so that it is listed behind all others whichever way the table
-    is sorted. An infinite value is written as NaN: SQL has no infinity, and MLflow's stand-in of 1.8e308 ruins every
-    chart it is drawn in.
+    Steps count epochs from 1; there is no point where an epoch has no value. `objective` is the best value so far by
+    epoch, and at the end the value the study was told: NaN where a trial failed or diverged after it had one, so that
+    it is listed behind all others whichever way the table is sorted. An infinite value is written as NaN: SQL has no
+    infinity, and MLflow's stand-in of 1.8e308 ruins every chart it is drawn in.
 
     Args:
         record: The trial.
@@ -181,14 +182,13 @@ def points(record: Record, start: int, times: Sequence[int], ended: int, behind:
         ended: When the trial ended, where it did; ms since 1970.
         behind: A step that the final objective must not lie before, or an older value would be shown as the latest.
     """
-    curves = {name: [finite(value) for value in values] for name, values in record.curves.items()}
     found = [
-        Point(key(name), value, times[epoch], epoch + 1)
-        for name, values in curves.items()
+        Point(key(name), finite(value), times[epoch], epoch + 1)
+        for name, values in record.curves.items()
         for epoch, value in enumerate(values)
-        if epoch >= max(start, _unmeasured(values))
+        if epoch >= start and not math.isnan(value)
     ]
-    best = _best_so_far(record, curves)
+    best = _best_so_far(record)
     over = record.state not in (State.RUNNING, State.WAITING)
     told = math.nan if record.objective is None else finite(record.objective)
     final = record.epochs - 1
@@ -200,29 +200,32 @@ def points(record: Record, start: int, times: Sequence[int], ended: int, behind:
     if over:
         cost = (measured(name, value) for name, value in record.cost.items())
         found += [Point(key(name), finite(value), ended, 0) for name, value in cost]
+        found += [Point(key(name), math.nan, times[final], record.epochs) for name in _lost(record)]
         is_written = best.get(final) == told and behind <= record.epochs
-        if not is_written and (record.objective is not None or record.epochs):
+        if not is_written and (record.objective is not None or best or behind):
             last = times[final] + 1 if record.epochs else 0
             found.append(Point(OBJECTIVE, told, max(ended, last), max(record.epochs, behind)))
     return found
 
 
-def _best_so_far(record: Record, curves: Mapping[str, Sequence[float]]) -> dict[int, float]:
+def _lost(record: Record) -> list[str]:
+    """The losses that are no number where a trial diverged: the latest value must not be one from before."""
+    if record.reason != Reason.DIVERGED:
+        return []
+    return [name for name, values in record.curves.items() if values and is_loss(name) and math.isnan(values[-1])]
+
+
+def _best_so_far(record: Record) -> dict[int, float]:
     """The best value of the objective's metric up to each epoch, from the first on that has one."""
     objective = record.config.get("objective") or {}
     choose = min if objective.get("direction") == "minimize" else max
     best: dict[int, float] = {}
-    for epoch, value in enumerate(curves.get(str(objective.get("metric")), ())):
+    for epoch, value in enumerate(map(finite, record.curves.get(str(objective.get("metric")), ()))):
         if epoch - 1 in best:
             best[epoch] = best[epoch - 1] if math.isnan(value) else choose(best[epoch - 1], value)
         elif not math.isnan(value):
             best[epoch] = value
     return best
-
-
-def _unmeasured(values: Sequence[float]) -> int:
-    """How many epochs went by before a metric was first logged; its curve is NaN there."""
-    return next((epoch for epoch, value in enumerate(values) if not math.isnan(value)), 0)
 
 
 def finite(value: float) -> float:

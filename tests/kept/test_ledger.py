@@ -94,7 +94,7 @@ def test_a_trial_is_told_as_it_was_when_the_study_is_opened_again(open_ledger: O
 ENDS = {
     Reason.COMPLETED: (0.75, State.COMPLETE, 0.75),
     Reason.PRUNED: (0.5, State.PRUNED, 0.5),
-    Reason.DIVERGED: (0.0, State.PRUNED, 0.0),
+    Reason.DIVERGED: (0.0, State.PRUNED, None),  # as version 0.1 stored it
     Reason.OOM: (None, State.FAIL, None),
     Reason.ERROR: (None, State.FAIL, None),
     Reason.INTERRUPTED: (None, State.WAITING, None),

@@ -393,3 +393,31 @@ def test_the_audited_are_the_share_that_is_asked_for(share: float, seed: int) ->
 def test_other_seeds_audit_other_trials() -> None:
     pruning = Pruning(NopPruner, audit=0.5)
     assert len({tuple(pruning.audits(seed, number) for number in range(40)) for seed in range(20)}) == 20
+
+
+@pytest.mark.parametrize("is_restored", [False, True])
+@pytest.mark.parametrize("compare", ["all", "family_then_all"])
+@pytest.mark.parametrize(
+    "make",
+    [PRUNERS[name] for name in sorted(PRUNERS) if name != "hyperband"],
+    ids=sorted(PRUNERS.keys() - {"hyperband"}),
+)
+def test_those_that_diverged_make_nobody_look_good_or_bad(
+    make: Callable[[], BasePruner], compare: str, is_restored: bool
+) -> None:
+    """Half of them were the best before, and half the worst. (Hyperband deals its brackets by number.)"""
+    members = some(40)
+    lost = [Member("sgd", [20.0, 21.0, 22.0]), Member("adam", [-20.0, -21.0, -22.0])] * 5
+    judged, again = leagues(make, compare), leagues(make, compare)
+    for number, member in enumerate(lost):
+        judged.begin(number, member.config | {"trainer": {"max_epochs": EPOCHS}})
+        for epochs, value in enumerate(member.values, 1):
+            judged.report(number, epochs, value)
+            judged.would_stop(number)
+        notes = judged.end(number, TrialState.PRUNED, diverged=True)
+        kept = _kept(TrialState.PRUNED, 0.0, member.values, None, notes)
+        kept.user_attrs = {"reason": "diverged"}
+        again.restore(kept, member.config | {"trainer": {"max_epochs": EPOCHS}})
+    found = train(again if is_restored else judged, [*lost, *members], first=len(lost)).stopped
+    expected = train(leagues(make, compare), members).stopped
+    assert found == {number + len(lost): epochs for number, epochs in expected.items()}

@@ -104,17 +104,30 @@ def test_a_loss_is_best_where_it_is_lowest() -> None:
     assert [value for _, value in _curve(points, "objective")] == [0.5, 0.4, 0.4]
 
 
-def test_what_is_not_finite_is_written_as_nan() -> None:
-    told = record(curves={"train/loss": [1.0, math.inf], "val/accuracy": [0.1, math.nan]})
-    points = entries.points(ended(told, Reason.DIVERGED, 0.0), 0, [1, 2], 9)
-    assert math.isnan(dict(_curve(points, "train/loss"))[2])
-    assert math.isnan(dict(_curve(points, "val/accuracy"))[2])
-    assert _curve(points, "objective") == [(1, 0.1), (2, 0.0)]
+def test_what_diverged_has_lost_its_losses_and_its_objective() -> None:
+    lost = {"train/loss": [1.0, math.inf], "val/loss": [1.0, math.nan], "val/accuracy": [0.1, math.nan]}
+    points = entries.points(ended(record(curves=lost), Reason.DIVERGED, None), 0, [1, 2], 9)
+    for name in ("train/loss", "val/loss", "objective"):
+        first, last = _curve(points, name)
+        assert first[0] == 1
+        assert last[0] == 2
+        assert math.isnan(last[1])
+    assert _curve(points, "val/accuracy") == [(1, 0.1)]
 
 
-def test_epochs_before_a_metric_was_first_logged_are_left_out() -> None:
-    told = record(curves={"val/accuracy": [0.1, 0.2, 0.3], "val/f1": [math.nan, math.nan, 0.5]})
-    assert _curve(entries.points(told, 0, [1, 2, 3], 3), "val/f1") == [(3, 0.5)]
+def test_what_diverged_in_its_first_epoch_has_no_objective() -> None:
+    told = record(curves={"train/loss": [math.nan], "val/accuracy": [0.1]})
+    lost = record(curves={"train/loss": [math.nan], "val/accuracy": [math.nan]})
+    assert len(_curve(entries.points(ended(told, Reason.DIVERGED, None), 0, [1], 9), "objective")) == 1
+    assert _curve(entries.points(ended(lost, Reason.DIVERGED, None), 0, [1], 9), "objective") == []
+
+
+def test_epochs_without_a_value_have_no_point() -> None:
+    told = record(curves={"val/accuracy": [0.1, math.nan, 0.3], "val/f1": [math.nan, math.nan, 0.5]})
+    points = entries.points(told, 0, [1, 2, 3], 3)
+    assert _curve(points, "val/accuracy") == [(1, 0.1), (3, 0.3)]
+    assert _curve(points, "val/f1") == [(3, 0.5)]
+    assert _curve(points, "objective") == [(1, 0.1), (2, 0.1), (3, 0.3)]
 
 
 def test_a_trial_that_failed_at_once_has_no_objective() -> None:

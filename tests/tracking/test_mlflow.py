@@ -60,7 +60,7 @@ def mirror(
     [
         (Reason.COMPLETED, 0.75, "COMPLETE", "FINISHED"),
         (Reason.PRUNED, 0.7, "PRUNED", "KILLED"),
-        (Reason.DIVERGED, 0.0, "PRUNED", "KILLED"),
+        (Reason.DIVERGED, None, "PRUNED", "KILLED"),
         (Reason.OOM, None, "FAIL", "FAILED"),
         (Reason.ERROR, None, "FAIL", "FAILED"),
         (Reason.INTERRUPTED, None, "WAITING", "KILLED"),
@@ -156,11 +156,11 @@ def test_the_table_sorts_by_objective_with_failed_trials_last_either_way(home: P
 
 def test_what_is_not_finite_is_nan_not_a_number_of_308_digits(home: Path) -> None:
     told = record(curves={"train/loss": [1.0, math.inf], "val/loss": [math.nan, math.nan], "val/accuracy": [0.1, 0.1]})
-    runs = mirror(home, ended(told, Reason.DIVERGED, 0.0))
+    runs = mirror(home, ended(told, Reason.DIVERGED, None))
     child = runs.child()
     assert math.isnan(child.data.metrics["train/loss"])
     assert math.isnan(child.data.metrics["val/loss"])
-    assert child.data.metrics["objective"] == 0.0
+    assert math.isnan(child.data.metrics["objective"])
 
 
 def test_what_mlflow_refuses_is_fitted_and_loses_no_trial(home: Path) -> None:
