@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,6 +18,7 @@ from autotune.data.source import Batch, LazyPart
 from autotune.errors import UserError
 
 Place = Callable[[Tensor], Tensor]
+LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107  # bytes of a socket's path
 
 
 class Reader:
@@ -25,9 +29,14 @@ class Reader:
         workers: Processes that read ahead; 0 reads in this one.
         place: Puts a tensor where it is trained on.
         pin: Whether batches go through page-locked memory, from which a GPU copies faster.
+
+    Raises:
+        UserError: The folder for temporary files has a path that workers cannot answer through.
     """
 
     def __init__(self, part: LazyPart, workers: int, place: Place = lambda tensor: tensor, pin: bool = False) -> None:
+        if workers > 0:
+            _check_socket_path(tempfile.gettempdir())
         self.part = part
         self._place = place
         self._order: list[Tensor] = []  # of the batches; the loader asks for it anew in each epoch
@@ -103,6 +112,17 @@ class _Batches:
 
     def __iter__(self) -> Iterator[numpy.ndarray]:
         return (rows.numpy() for rows in list(self._order))  # an array goes to a worker without shared memory
+
+
+def _check_socket_path(folder: str) -> None:
+    """Refuse a folder in which the name of a socket would be too long: workers would drop each batch, and wait.
+
+    Python's multiprocessing names it ``pymp-xxxxxxxx/listener-xxxxxxxx``.
+    """
+    length = len(os.fsencode(folder)) + len("/pymp-xxxxxxxx/listener-xxxxxxxx")
+    if length > LONGEST_SOCKET:
+        problem = f"{folder} is too long a path for the sockets of data.workers"
+        raise UserError("TMPDIR", problem, "set TMPDIR to a shorter one, or give data.workers=0")
 
 
 def _as_is(batch: Any) -> Any:

@@ -294,3 +294,16 @@ def test_a_source_says_how_many_workers_without_being_another() -> None:
     ).data
     assert isinstance(data, ArrayData)
     assert not data.in_memory
+
+
+def test_a_folder_for_temporary_files_that_is_no_place_for_sockets_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("deep" * 20)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with pytest.raises(UserError) as caught:
+        Reader(part(4), 2)
+    assert caught.value.key == "TMPDIR"
+    assert "data.workers=0" in caught.value.remedy
+    assert len(Reader(part(4), 0)) == 4
