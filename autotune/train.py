@@ -373,6 +373,7 @@ def _train_searched(plan: Plan, run: FinalRun | None) -> dict[str, Any]:
         "epochs": plan.epochs,
         "kept_epoch": trained.kept_epoch,
         "test": dict(trained.tested),
+        "test_samples": trained.test_samples,
         "cost": dict(trained.cost),
     }
     if trained.score is not None:
@@ -441,6 +442,8 @@ def _say(plan: Plan, result: Result, contenders: Sequence[Contender]) -> None:
     _log.info("")
     for name, value in sorted(result.test.items()):
         _log.info("%s %.6g", name, value)
+    if (why := set_against_confirmed(result.summary, plan.objective.metric)) is not None:
+        _log.info("%s", why)
     if result.test and (plan.seeds > 1 or len(contenders) > 1):
         _say_comparison(plan, result, contenders)
     _log.info("weights of epoch %d:  %s", result.summary["kept_epoch"], result.weights)
@@ -448,6 +451,32 @@ def _say(plan: Plan, result: Result, contenders: Sequence[Contender]) -> None:
         _log.info("model:               %s", result.model)
     if result.ui_command is not None:
         _log.info("browse:              %s", result.ui_command)
+
+
+def set_against_confirmed(summary: Mapping[str, Any], metric: str) -> str | None:
+    """One line on why the test score is not the search's; None where there is nothing to compare.
+
+    The interval of an accuracy is what so many samples leave open (Clopper and Pearson 1934).
+
+    Args:
+        summary: What summary.json has.
+        metric: The search's, of the validation part.
+    """
+    name = metric.replace("val", "test", 1)
+    value, confirmed = summary.get("test", {}).get(name), summary["origin"].get("confirmed")
+    if value is None or confirmed is None or name == metric:
+        return None
+    said = f"the search confirmed {metric} {confirmed['mean']:.4g} on the validation part, by which it also chose"
+    samples = summary.get("test_samples")
+    if samples is None:
+        return f"{said}; the test part is other data"
+    said += f"; the test part is {samples:,} other samples"
+    if not name.endswith("/accuracy"):
+        return said
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(value * samples), samples).proportion_ci(0.95)
+    return f"{said}, which alone leave {name} open between {interval.low:.3g} and {interval.high:.3g} (95 %)"
 
 
 def _say_comparison(plan: Plan, result: Result, contenders: Sequence[Contender]) -> None:

@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 
 from autotune.compose import compose, conf_dir
 from autotune.space import Space
-from autotune.train import Plan, train_plan
+from autotune.train import Plan, set_against_confirmed, train_plan
 
 from .commands import USERS_ARGUMENTS, Ended, files, plain_yaml, run, summary, write_users_own
 from .conftest import Searched
@@ -780,3 +780,20 @@ def test_the_users_own_module_is_compared_with_the_recipes_unless_it_brings_its_
     trained(ended, final)
     assert "recipes" not in summary(final)
     assert "no recipe is trained beside it: the module brings its own optimizer\n" in ended.out
+
+
+def test_a_test_score_is_set_against_the_confirmed_one() -> None:
+    summary = {"origin": {"confirmed": {"mean": 0.98333}}, "test": {"test/accuracy": 0.9639}, "test_samples": 360}
+    assert set_against_confirmed(summary, "val/accuracy") == (
+        "the search confirmed val/accuracy 0.9833 on the validation part, by which it also chose; the test part is 360 "
+        "other samples, which alone leave test/accuracy open between 0.939 and 0.981 (95 %)"
+    )
+    loss = {**summary, "test": {"test/loss": 0.1}}
+    assert set_against_confirmed(loss, "val/loss") == (
+        "the search confirmed val/loss 0.9833 on the validation part, by which it also chose; the test part is 360 "
+        "other samples"
+    )
+    own = {**summary, "test_samples": None}
+    assert str(set_against_confirmed(own, "val/accuracy")).endswith("the test part is other data")
+    for unknown in ({**summary, "origin": {}}, loss):
+        assert set_against_confirmed(unknown, "val/accuracy") is None

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from autotune.assembly import Assembly, assemble
+from autotune.data.batches import Slices
 from autotune.errors import UserError
 from autotune.executors.lightning import cost_meter, make_trainer, measured, raise_interrupt
 from autotune.executors.resumption import Wrapped
@@ -34,6 +35,7 @@ class Trained:
         kept_epoch: The epoch whose weights are kept, counted from 1.
         score: What that epoch reached by the objective's metric; None where nothing is left to judge by.
         tested: The metrics of the test part, measured once with those weights; empty where nothing can be tested.
+        test_samples: How many samples the test part has; None where the data is the user's own, or none were tested.
         cost: See `autotune.cost.Cost`.
         assembly: What was trained, with those weights.
     """
@@ -41,6 +43,7 @@ class Trained:
     kept_epoch: int
     score: float | None
     tested: Mapping[str, float]
+    test_samples: int | None
     cost: Mapping[str, float]
     assembly: Assembly
 
@@ -99,7 +102,9 @@ def train_and_test(
             raise objective.unmeasured(logged) from error
         raise
     score = None if keeper.best_model_score is None else float(keeper.best_model_score)
-    return Trained(kept["epoch"] + 1, score, tested, meter.cost(assembly.module, batch_size), assembly)
+    served = trainer.test_dataloaders
+    samples = len(served.part) if isinstance(served, Slices) else None
+    return Trained(kept["epoch"] + 1, score, tested, samples, meter.cost(assembly.module, batch_size), assembly)
 
 
 class Sealed(Wrapped):
