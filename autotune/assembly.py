@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +37,9 @@ NOT_FOR_EPOCHS = (
     *("val_check_interval", "check_val_every_n_epoch"),
 )
 
+# Arguments of a Trainer and its parts that are folders to write into.
+FOLDERS = ("default_root_dir", "dirpath", "save_dir", "root_dir")
+
 # Keys of an optimizer's section that are no arguments of it: they say how an update is made.
 OF_THE_UPDATE = ("micro_batch", "decoupled")
 
@@ -57,8 +61,13 @@ class Assembly:
     trainer: dict[str, Any]
 
 
-def assemble(config: Mapping[str, Any], on: str = "train") -> Assembly:
+def assemble(config: Mapping[str, Any], on: str = "train", folder: Path | None = None) -> Assembly:
     """Build what a resolved config says; the same config and seed give the same weights.
+
+    Args:
+        config: Resolved.
+        on: One of `autotune.settings.TRAINED_ON`.
+        folder: What a folder is relative to that a part of the Trainer writes into; None for the current one.
 
     Raises:
         UserError: Something in it cannot be built or does not go together.
@@ -67,7 +76,9 @@ def assemble(config: Mapping[str, Any], on: str = "train") -> Assembly:
     seed_everything(config["seed"], verbose=False)
     model = build_model(config, data)
     trainer = {
-        key: build_nested(f"trainer.{key}", value) for key, value in config["trainer"].items() if key not in NOT_GIVEN
+        key: build_nested(f"trainer.{key}", _within(folder, key, value))
+        for key, value in config["trainer"].items()
+        if key not in NOT_GIVEN
     }
     if isinstance(model, LightningModule):
         if isinstance(data, ArrayData):
@@ -94,6 +105,17 @@ def assemble(config: Mapping[str, Any], on: str = "train") -> Assembly:
         update,
     )
     return Assembly(learner, data, None, {key: value for key, value in trainer.items() if key not in LEARNERS_OWN})
+
+
+def _within(folder: Path | None, key: str, value: Any) -> Any:
+    """A value of the section ``trainer``, folders that are not absolute put below another one."""
+    if isinstance(value, Mapping):
+        return {name: _within(folder, str(name), inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_within(folder, "", inner) for inner in value]
+    if key in FOLDERS and folder is not None and isinstance(value, str) and "://" not in value:
+        return str(folder / Path(value).expanduser())
+    return value
 
 
 def build_data(config: Mapping[str, Any], on: str = "train") -> LightningDataModule:

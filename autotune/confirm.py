@@ -18,9 +18,11 @@ from autotune.settings import Settings
 from autotune.standing import Standing, standing
 from autotune.tracking import Tracker
 from autotune.trial import (
+    NOTHING_LOGGED,
     End,
     Epoch,
     Executor,
+    Logged,
     Reason,
     Record,
     State,
@@ -39,6 +41,7 @@ class _Running:
     record: Record
     curves: dict[str, list[float]] = field(default_factory=dict)
     divergence: str | None = None
+    logged: Logged = NOTHING_LOGGED
 
 
 class Confirmation:
@@ -58,6 +61,7 @@ class Confirmation:
         self._confirm = settings.confirm
         self._ledger = ledger
         self._checkpoints = Checkpoints(settings.folder)
+        self._trial_folder = settings.trial_folder
         self._tracker = tracker
         self._records = records
         self._kept = {_identity(each): each for each in ledger.confirmations()}
@@ -108,7 +112,7 @@ class Confirmation:
         number = next(self._numbers)
         self._running[number] = _Running(record)
         self._tracker.trial_started(record)
-        return Trial(number, record.config, self._checkpoint(record))
+        return Trial(number, record.config, self._checkpoint(record), self._trial_folder(*_identity(record)))
 
     def resumed(self, number: int, epochs: Sequence[Epoch]) -> None:
         """Take in what an earlier run measured of it."""
@@ -121,6 +125,7 @@ class Confirmation:
         running = self._running[epoch.number]
         running.divergence = self._objective.divergence(epoch.metrics, running.curves)
         add_epoch(running.curves, epoch)
+        running.logged = running.logged.followed_by(epoch.logged)
         self._tracker.trial_advanced(self._story(epoch.number))
         if running.divergence is not None:
             return Reason.DIVERGED
@@ -157,7 +162,7 @@ class Confirmation:
             _log.info("%s", record.line)
         if end.reason != Reason.INTERRUPTED:
             self._checkpoints.drop(self._checkpoint(record))
-        self._tracker.trial_ended(record)
+        self._tracker.trial_ended(replace(record, logged=running.logged.followed_by(end.logged)))
         if end.reason == Reason.ERROR:
             raise TrialCodeError(record) from end.error
 
@@ -176,7 +181,8 @@ class Confirmation:
     def _story(self, number: int) -> Record:
         """What is trained, with the curves it has so far."""
         running = self._running[number]
-        return replace(running.record, curves={name: tuple(values) for name, values in running.curves.items()})
+        curves = {name: tuple(values) for name, values in running.curves.items()}
+        return replace(running.record, curves=curves, logged=running.logged)
 
     def _standing(self) -> Standing | None:
         return standing(self._records, list(self._kept.values()), self._objective)

@@ -148,6 +148,8 @@ def hush_libraries() -> None:
         library.handlers = handlers
         library.propagate = True
         library.setLevel(logging.WARNING)
+    # Lightning says so of every training that has a logger and fewer batches than it logs after, which loses nothing.
+    warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging interval")
 
 
 @contextmanager

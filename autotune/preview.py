@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import optuna
@@ -28,6 +30,7 @@ from autotune.cost import PeakMemory
 from autotune.data.batches import ArrayData, Epochs
 from autotune.errors import UserError, first_line
 from autotune.executors.lightning import LightningExecutor, leave_memory_unfilled, make_trainer, measured
+from autotune.executors.logger import TrialLogger
 from autotune.executors.memory import NUMBERS_A_PARAMETER, out_of_memory
 from autotune.learner import Learner
 from autotune.live import duration
@@ -127,8 +130,10 @@ def try_out(config: Mapping[str, Any], settings: Settings, executor: Executor) -
         clock = _Clock()
         data = _FirstBatch(assembly.data, assembly) if isinstance(assembly.data, ArrayData) else assembly.data
         few = {"max_epochs": MOST_TIMED, "limit_train_batches": 1, "limit_val_batches": 1}
-        trainer = make_trainer(_unkept(assembly), [clock], **few, logger=False)
-        trainer.fit(assembly.module, datamodule=data)
+        with TemporaryDirectory() as nowhere:
+            folder = Path(nowhere)
+            trainer = make_trainer(_unkept(assembly), [clock], folder, TrialLogger(folder), **few)
+            trainer.fit(assembly.module, datamodule=data)
     except UserError:
         raise
     except Exception as error:
@@ -150,11 +155,13 @@ def try_out(config: Mapping[str, Any], settings: Settings, executor: Executor) -
 
 
 def _unkept(assembly: Assembly) -> Assembly:
-    """The same without the user's own checkpoints, which would be files."""
+    """The same without the user's own checkpoints and loggers, which would be files."""
     theirs = assembly.trainer.get("callbacks") or []
     callbacks = theirs if isinstance(theirs, list) else [theirs]
     kept = [each for each in callbacks if not isinstance(each, Checkpoint)]
-    return replace(assembly, trainer={**assembly.trainer, "callbacks": kept})
+    logger = assembly.trainer.get("logger")
+    off = {"logger": logger if isinstance(logger, bool) else None}
+    return replace(assembly, trainer={**assembly.trainer, "callbacks": kept, **off})
 
 
 class _FirstBatch(LightningDataModule):

@@ -193,7 +193,7 @@ def _child(client: MlflowClient, record: Record, runs: list[Run], named: Mapping
     if run.info.status != status:
         yield f"is {run.info.status} in MLflow, and {state} in the study"
     yield from _differing(run, tags)
-    if run.data.params != entries.params(record.params):
+    if entries.sampled(run.data.params) != entries.params(record.params):
         yield f"has the params {run.data.params} in MLflow, and {entries.params(record.params)} in the study"
     told, shown = record.objective, run.data.metrics.get(entries.OBJECTIVE)
     if told is None and record.reason == Reason.DIVERGED:

@@ -186,6 +186,16 @@ class Settings:
         """The study's folder."""
         return self.home / "studies" / self.name
 
+    def trial_folder(self, number: int, seed: int | None = None) -> Path:
+        """Where files of a trial lie that the user's callbacks and loggers write; absolute.
+
+        Args:
+            number: The trial's.
+            seed: The other seed that it is trained with again; None where it is the trial itself.
+        """
+        name = f"{number}" if seed is None else f"{number}-seed{seed}"
+        return self.folder.absolute() / "trials" / name
+
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Settings:
         """Read a composed config, interpolations resolved in the sections read here. Raises UserError."""

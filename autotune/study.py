@@ -34,7 +34,18 @@ from autotune.settings import Settings
 from autotune.space import Space, suggest
 from autotune.steering import draws_in_turn, knows_trees, ranks_pruned, seed_of
 from autotune.tracking import Tracker
-from autotune.trial import End, Epoch, Executor, Reason, Record, Trial, TrialCodeError, add_epoch
+from autotune.trial import (
+    NOTHING_LOGGED,
+    End,
+    Epoch,
+    Executor,
+    Logged,
+    Reason,
+    Record,
+    Trial,
+    TrialCodeError,
+    add_epoch,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +64,7 @@ class _Running:
     known_epochs: int = 0  # which an earlier run trained
     curves: dict[str, list[float]] = field(default_factory=dict)
     divergence: str | None = None
+    logged: Logged = NOTHING_LOGGED
 
 
 class Coordinator:
@@ -176,7 +188,7 @@ class Coordinator:
         self._leagues.begin(number, config)
         self._running[number] = _Running(asked, _max_epochs(config))
         self._tracker.trial_started(self._ledger.record(number))
-        return Trial(number, config, self._checkpoints.of_trial(number))
+        return Trial(number, config, self._checkpoints.of_trial(number), self._settings.trial_folder(number))
 
     def resumed(self, number: int, epochs: Sequence[Epoch]) -> None:
         """Take in what a trial measured before it is gone on with; an epoch that was written down stays as it is."""
@@ -229,7 +241,7 @@ class Coordinator:
         if record.objective is not None or record.reason == Reason.DIVERGED:
             self._values[_digest(record.config)] = record.objective
         self._ledger.keep_seconds(self.seconds)
-        self._tracker.trial_ended(record)
+        self._tracker.trial_ended(replace(record, logged=running.logged.followed_by(end.logged)))
         _log.info("%s", record.line)
         if end.reason == Reason.ERROR:
             raise TrialCodeError(record) from end.error
@@ -240,6 +252,7 @@ class Coordinator:
         """Take in what an epoch measured, and write its value down where an earlier run has not; whether it has one."""
         running, step = self._running[epoch.number], epoch.epoch + 1
         add_epoch(running.curves, epoch)
+        running.logged = running.logged.followed_by(epoch.logged)
         self.epochs += step > running.known_epochs
         value = running.curves.get(self._objective.metric, [math.nan])[-1]
         if running.divergence is not None or not math.isfinite(value):
@@ -425,7 +438,8 @@ class Coordinator:
         self._running[trial.number] = _Running(asked, _max_epochs(config), reported, epochs)
         self._ledger.take_up(trial.number)
         self._tracker.trial_started(self._ledger.record(trial.number))
-        return Trial(trial.number, config, self._checkpoints.of_trial(trial.number))
+        checkpoint, folder = self._checkpoints.of_trial(trial.number), self._settings.trial_folder(trial.number)
+        return Trial(trial.number, config, checkpoint, folder)
 
     def _draw(self) -> tuple[optuna.Trial, dict[str, Any], dict[str, Any]] | None:
         """Ask until something new comes that can work; None when the space is used up."""
@@ -542,8 +556,9 @@ class Coordinator:
 
     def _story(self, number: int) -> Record:
         """A running trial with the curves it has so far."""
-        curves = {name: tuple(values) for name, values in self._running[number].curves.items()}
-        return replace(self._ledger.record(number), curves=curves)
+        running = self._running[number]
+        curves = {name: tuple(values) for name, values in running.curves.items()}
+        return replace(self._ledger.record(number), curves=curves, logged=running.logged)
 
 
 def _nothing() -> FrozenTrial:

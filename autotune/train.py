@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import signal
 import sys
 import traceback
@@ -28,6 +29,7 @@ from autotune.kept.whole import write_whole
 from autotune.logs import hush_libraries, logging_to
 from autotune.settings import TRAINED_ON, Objective, address, complete_objective, discard, folder_name, home_folder
 from autotune.space import Space, check, check_whole
+from autotune.trial import Logged
 from autotune.trust.masking import kept
 from autotune.trust.targets import check_names
 
@@ -250,6 +252,7 @@ def _run(plan: Plan) -> Result:
     from autotune.executors.memory import too_large_said
     from autotune.final.recipes import RECIPES
     from autotune.final.registry import FinalRun
+    from autotune.final.training import FILES
 
     hush_libraries()
     recipes = {each.name: each.applied(plan.resolved, plan.epochs) for each in RECIPES if plan.with_recipes}
@@ -259,6 +262,7 @@ def _run(plan: Plan) -> Result:
     run = None if plan.experiment is None else FinalRun(plan.uri, plan.experiment, plan.home)
     for name in RESULTS:  # of an earlier training of this name
         (plan.folder / name).unlink(missing_ok=True)
+    shutil.rmtree(plan.folder / FILES, ignore_errors=True)
     write_whole(plan.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(plan.composed))))
     status = "FAILED"
     summary: dict[str, Any] = {}
@@ -353,11 +357,11 @@ def _train_searched(plan: Plan, run: FinalRun | None) -> dict[str, Any]:
     from autotune.final.registry import table_preprocess
     from autotune.final.training import is_tested, train_and_test
 
-    def hear(metrics: Mapping[str, float], epoch: int) -> None:
+    def hear(metrics: Mapping[str, float], epoch: int, logged: Logged) -> None:
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()))
         _log.info("epoch %*d/%d  %s", len(str(plan.epochs)), epoch, plan.epochs, numbers)
         if run is not None:
-            run.log(metrics, epoch)
+            run.log(metrics, epoch, logged)
 
     hush_libraries()
     _log.info("training %s for %d epochs on %s", naming.strategy(plan.resolved), plan.epochs, plan.on)
@@ -382,6 +386,8 @@ def _train_searched(plan: Plan, run: FinalRun | None) -> dict[str, Any]:
     if table_encoding is not None:
         table_encoding.write(plan.folder)
     if run is not None:
+        run.log({}, plan.epochs, trained.logged)
+        run.log_files(trained.logged)
         summary |= {"run_id": run.run_id, "model": _log_model(plan, run, trained.assembly)}
     return summary
 
@@ -400,13 +406,14 @@ def _train_further(
         nullcontext() if run is None else run.child(title, stage, config, naming.family(config), plan.on) as child,
     ):
 
-        def hear(metrics: Mapping[str, float], epoch: int) -> None:
+        def hear(metrics: Mapping[str, float], epoch: int, logged: Logged) -> None:
             if child is not None:
-                child.log(metrics, epoch)
+                child.log(metrics, epoch, logged)
 
         trained = train_and_test(config, plan.on, plan.epochs, plan.objective, Path(folder) / WEIGHTS, hear)
         if child is not None:
-            child.log({**trained.tested, **trained.cost}, 0)
+            child.log({**trained.tested, **trained.cost}, 0, trained.logged)
+            child.log_files(trained.logged)
     numbers = "  ".join(f"{metric} {value:.4g}" for metric, value in sorted(trained.tested.items()))
     _log.info("  kept epoch %d  %s", trained.kept_epoch, numbers)
     return trained.tested

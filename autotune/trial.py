@@ -61,11 +61,14 @@ class Trial:
             model, optimizer, schedule, objective and trainer, and an integer seed.
         checkpoint: The file in which an executor keeps its state while it trains, and finds that of an earlier run;
             None where it is not kept.
+        folder: Where the user's callbacks and loggers write their files, made by the first that writes one; None where
+            they have no place.
     """
 
     number: int
     config: Mapping[str, Any]
     checkpoint: Path | None = None
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         if self.number < 0:
@@ -73,6 +76,51 @@ class Trial:
         missing = {"data", "model", "optimizer", "schedule", "objective", "trainer", "seed"} - set(self.config)
         if missing:
             raise ValueError(f"a resolved config has the sections {sorted(missing)} too")
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedValue:
+    """One value that a module logged through its logger.
+
+    Attributes:
+        name: Of the metric.
+        value: May be NaN or infinite.
+        step: As Lightning counts them: updates so far, unless the module says something else.
+        time: ms since 1970.
+    """
+
+    name: str
+    value: float
+    step: int
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What a module logged through its logger, besides the metrics of its epochs.
+
+    Attributes:
+        values: In the order they were logged.
+        hyperparameters: As text, by name.
+        files: Paths in the trial's artifacts to files on this machine.
+    """
+
+    values: tuple[LoggedValue, ...] = ()
+    hyperparameters: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.values or self.hyperparameters or self.files)
+
+    def followed_by(self, later: Logged) -> Logged:
+        """All that was logged, once more is; files are those of the later one, which knows them all."""
+        if not later:
+            return self
+        hyperparameters = {**self.hyperparameters, **later.hyperparameters}
+        return Logged(self.values + later.values, hyperparameters, later.files or self.files)
+
+
+NOTHING_LOGGED = Logged()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +132,13 @@ class Epoch:
         epoch: Counted from 0.
         metrics: ``train/loss``, ``val/loss``, ``val/<metric>``, ``lr`` (the epoch's last learning rate). A value may
             be NaN or infinite: the coordinator judges that.
+        logged: What was logged through the module's logger since the last epoch.
     """
 
     number: int
     epoch: int
     metrics: Mapping[str, float]
+    logged: Logged = NOTHING_LOGGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +150,14 @@ class End:
         reason: Why.
         cost: What the model is judged by besides its score, see `autotune.cost.Cost`; empty where nothing was measured.
         error: What the user's code raised (reason ERROR) or the allocator said (reason OOM).
+        logged: What was logged through the module's logger since its last epoch.
     """
 
     number: int
     reason: Reason
     cost: Mapping[str, float] = field(default_factory=dict)
     error: BaseException | None = None
+    logged: Logged = NOTHING_LOGGED
 
     @property
     def said(self) -> str | None:
@@ -221,6 +273,7 @@ class Record:
         error: One line, where the trial failed.
         would_stop: After how many epochs the pruner would have stopped the trial, which was trained to its end to find
             out whether it errs; None where it would not have, or did.
+        logged: What the module logged through its logger in this run of the search; the study does not keep it.
     """
 
     number: int
@@ -238,6 +291,7 @@ class Record:
     ended: datetime | None = None
     error: str | None = None
     would_stop: int | None = None
+    logged: Logged = NOTHING_LOGGED
 
     @property
     def epochs(self) -> int:

@@ -98,6 +98,7 @@ class FakeDesk:
         judge: What it answers to an epoch; raising is an answer too.
         interrupted: Asked with how often it was asked before; once true it stays true, and nothing more is handed out.
         checkpoints: A folder for the trials' checkpoints; None where nothing is kept.
+        folders: A folder for the folders of the trials' files; None where they have none.
     """
 
     def __init__(
@@ -106,9 +107,15 @@ class FakeDesk:
         judge: Callable[[Epoch], Reason | None] = lambda _: None,
         interrupted: Callable[[int], bool] = lambda _: False,
         checkpoints: Path | None = None,
+        folders: Path | None = None,
     ) -> None:
         self._pile = [
-            Trial(number, config, None if checkpoints is None else checkpoints / f"{number}.ckpt")
+            Trial(
+                number,
+                config,
+                None if checkpoints is None else checkpoints / f"{number}.ckpt",
+                None if folders is None else folders / f"{number}",
+            )
             for number, config in enumerate(configs)
         ]
         self._judge, self._interrupted = judge, interrupted

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from autotune.data.batches import ArrayData
 from autotune.data.placed import forget
 from autotune.errors import UserError, nearest
 from autotune.executors.checkpoint import Keeper, checked
+from autotune.executors.logger import TrialLogger
 from autotune.executors.memory import out_of_memory, release
 from autotune.executors.resumption import NotTakenUp, Resumption
 from autotune.executors.workers import counted, share
@@ -33,7 +36,7 @@ _log = logging.getLogger(__name__)
 # By default a kill costs no more of a trial, and what is shorter is as soon trained again.
 CHECKPOINT_SECONDS = 60.0
 
-# A search has its own progress, checkpoints and logs.
+# A search has its own progress, checkpoints and, but for the user's module, logs.
 QUIET = {
     "logger": False,
     "enable_progress_bar": False,
@@ -122,10 +125,12 @@ class _Reporter(Checkpoint):
     have logged, and adds none of its own where there is one.
     """
 
-    def __init__(self, desk: Desk, number: int, resumption: Resumption) -> None:
+    def __init__(self, desk: Desk, number: int, resumption: Resumption, logger: TrialLogger) -> None:
         self._desk = desk
         self._number = number
         self._resumption = resumption
+        self._logger = logger
+        self.measured: Mapping[str, float] = {}
         self.reason = Reason.COMPLETED
         self.desk_error: BaseException | None = None
 
@@ -138,9 +143,10 @@ class _Reporter(Checkpoint):
             raise Interrupted
 
     def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
-        metrics = measured(trainer)
+        metrics = self.measured = measured(trainer)
+        logged = self._logger.take(metrics)
         try:
-            reason = self._desk.judge(Epoch(self._number, trainer.current_epoch, metrics))
+            reason = self._desk.judge(Epoch(self._number, trainer.current_epoch, metrics, logged))
         except BaseException as error:
             self.desk_error = error
             raise
@@ -217,20 +223,24 @@ def train_alone(desk: Desk, trial: Trial, checkpoint_seconds: float | None = Non
 
 def _train(desk: Desk, trial: Trial, checkpoint_seconds: float | None, takes_up: bool) -> End:
     resumption = Resumption(desk, trial.number)
-    reporter = _Reporter(desk, trial.number, resumption)
+    logger = TrialLogger(trial.folder)
+    reporter = _Reporter(desk, trial.number, resumption, logger)
     try:
-        assembly = assemble(trial.config)
+        assembly = assemble(trial.config, folder=trial.folder)
         meter, batch_size = cost_meter(assembly)
         if isinstance(assembly.module, Learner):
             assembly.module.stop_requested = lambda: desk.interrupted
-        trainer = make_trainer(assembly, [meter, reporter])
+        trainer = make_trainer(assembly, [meter, reporter], trial.folder, logger)
         trained_by = f"lightning on {trainer.strategy.root_device.type}"
         keeper = Keeper.of(trial, checkpoint_seconds, assembly.module, trained_by)
         checkpoint = resumption.begin(trainer, assembly.module, keeper, takes_up)
+        if checkpoint is None and trial.folder is not None:  # what an earlier run left there is written anew
+            shutil.rmtree(trial.folder, ignore_errors=True)
         trainer.fit(assembly.module, datamodule=assembly.data, ckpt_path=checkpoint)
-        return End(trial.number, reporter.reason, meter.cost(assembly.module, batch_size))
+        cost = meter.cost(assembly.module, batch_size)
+        return End(trial.number, reporter.reason, cost, logged=logger.take(reporter.measured))
     except Interrupted:
-        return End(trial.number, Reason.INTERRUPTED)
+        return End(trial.number, Reason.INTERRUPTED, logged=logger.take(reporter.measured))
     except SystemExit as end:
         raise_interrupt(end)
         raise
@@ -241,7 +251,8 @@ def _train(desk: Desk, trial: Trial, checkpoint_seconds: float | None, takes_up:
             raise
         if resumption.is_pending:
             raise resumption.failed(error) from error
-        return End(trial.number, Reason.OOM if out_of_memory(error) else Reason.ERROR, error=error)
+        reason = Reason.OOM if out_of_memory(error) else Reason.ERROR
+        return End(trial.number, reason, error=error, logged=logger.take(reporter.measured))
 
 
 def measured(trainer: Trainer) -> dict[str, float]:
@@ -252,18 +263,28 @@ def measured(trainer: Trainer) -> dict[str, float]:
     return metrics
 
 
-def make_trainer(assembly: Assembly, ours: list[Callback], **more: Any) -> Trainer:
+def make_trainer(
+    assembly: Assembly,
+    ours: list[Callback],
+    folder: Path | None = None,
+    logger: TrialLogger | None = None,
+    **more: Any,
+) -> Trainer:
     """The Trainer of an assembly.
 
     Args:
         assembly: What it trains.
         ours: Callbacks that come after the user's and the schedule's.
+        folder: Where files go that the config gives no folder.
+        logger: For a module that logs, where the config names no other and does not turn it off.
         more: Arguments that go before the config's.
 
     Raises:
         UserError: Lightning does not take such arguments, or a folder of them is none of this machine.
     """
-    arguments = {**QUIET, **assembly.trainer, **more, "callbacks": callbacks(assembly, ours)}
+    own = {"callbacks": callbacks(assembly, ours), "logger": _logger(assembly, logger)}
+    root = {} if folder is None else {"default_root_dir": folder}
+    arguments = {**QUIET, **root, **assembly.trainer, **more, **own}
     names, takes_any = accepts(Trainer)
     for name in arguments:
         if name not in names and not takes_any:
@@ -281,6 +302,21 @@ def callbacks(assembly: Assembly, ours: list[Callback]) -> list[Callback]:
     theirs = assembly.trainer.get("callbacks") or []
     schedule = [] if assembly.schedule is None else [_Scheduled(assembly.schedule, assembly.trainer["max_epochs"])]
     return [*(theirs if isinstance(theirs, list) else [theirs]), *schedule, *ours]
+
+
+def _logger(assembly: Assembly, ours: TrialLogger | None) -> Any:
+    """The Trainer's logger: the config's, or ours where something may log to it.
+
+    Our own module logs nothing that is not told anyway, and would pay for a logger with each epoch.
+    """
+    given = assembly.trainer.get("logger")
+    if given not in (None, True):
+        return given
+    if ours is None or (isinstance(assembly.module, Learner) and not assembly.trainer.get("callbacks")):
+        return False
+    # Lightning merges the module's hyperparameters with the data's for a logger, and refuses where they differ.
+    assembly.data._log_hyperparams = False
+    return ours
 
 
 def raise_interrupt(end: SystemExit) -> None:

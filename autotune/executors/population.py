@@ -126,7 +126,7 @@ class PopulationExecutor(LightningExecutor):
         if not isinstance(data, ArrayData) or not data.in_memory:
             raise Unstackable("the data is larger than data.in_memory_limit and read batch by batch")
         for key, value in trainer.items():
-            if key not in SHARED and value is not None:
+            if key not in SHARED and value is not None and not (key == "logger" and isinstance(value, bool)):
                 raise Unstackable(f"trainer.{key} is for one training alone")
         if trainer.get("devices") not in (1, "1", None, "auto"):
             raise Unstackable(f"trainer.devices={trainer['devices']} spreads one training over devices")

@@ -202,10 +202,10 @@ class _Processes:
                     self._desk.resumed(*given)
                     return False, None
                 case "ended":
-                    number, reason, cost, error = given
+                    number, reason, cost, error, logged = given
                     del worker.kinds[number]
                     self._in_training -= 1
-                    self._desk.ended(End(number, reason, cost, error and _unpacked(error)))
+                    self._desk.ended(End(number, reason, cost, error and _unpacked(error), logged))
                     return False, None
             raise ValueError(what)
         except Exception as error:
@@ -288,7 +288,7 @@ class _Remote:
     def ended(self, end: End) -> None:
         """As the desk's."""
         error = None if end.error is None else _packed(end.error)
-        self._call("ended", (end.number, end.reason, end.cost, error))
+        self._call("ended", (end.number, end.reason, end.cost, error, end.logged))
 
     def waits_for_more(self) -> bool:
         """Wait until there is more to train; whether there is."""

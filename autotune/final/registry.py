@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ from autotune.tracking import Study, entries
 from autotune.tracking.mirror import config_text
 from autotune.tracking.runs import runs_of
 from autotune.tracking.store import Store
-from autotune.trial import State
+from autotune.trial import NOTHING_LOGGED, Logged, State
 from autotune.trust import yaml_limits
 
 if TYPE_CHECKING:
@@ -163,20 +163,40 @@ class Measurements:
         self._objective = objective
         self._best: float | None = None
         self._pending: list[entries.Point] = []
+        self._params: dict[str, str] = {}
+        self._written: set[str] = set()
 
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Write what an epoch measured and the best so far; what MLflow does not take now is written with the next."""
-        from mlflow.entities import Metric
+    def log(self, metrics: Mapping[str, float], step: int, logged: Logged = NOTHING_LOGGED) -> None:
+        """Write what an epoch measured and the best so far; what MLflow does not take now is written with the next.
+
+        Args:
+            metrics: What it measured.
+            step: The epoch.
+            logged: What the module logged besides.
+        """
+        from mlflow.entities import Metric, Param
 
         now = int(time.time() * 1000)
         shown = {**dict(entries.measured(*metric) for metric in metrics.items()), **self._best_so_far(metrics)}
         self._pending += [entries.Point(entries.key(name), value, now, step) for name, value in shown.items()]
+        self._pending += entries.logged(logged.values)
+        self._params = {**entries.hyperparameters(logged.hyperparameters), **self._params}
+        params = [Param(name, value) for name, value in self._params.items() if name not in self._written]
         try:
-            self._client.log_batch(self._run_id, [Metric(*point) for point in self._pending])
+            self._client.log_batch(self._run_id, [Metric(*point) for point in self._pending], params)
         except Exception as error:  # training does not stop for its mirror
             _log.warning("MLflow did not take the metrics: %s", entries.mask(first_line(error)))
         else:
             self._pending = []
+            self._written |= self._params.keys()
+
+    def log_files(self, logged: Logged) -> None:
+        """Copy the files of what the module logged into the run's artifacts."""
+        for path, file in logged.files.items():
+            try:
+                self._client.log_artifact(self._run_id, str(file), str(PurePosixPath(path).parent))
+            except Exception as error:  # training does not stop for its mirror
+                _log.warning("MLflow did not take %s: %s", path, entries.mask(first_line(error)))
 
     def _best_so_far(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """The objective as a trial's run has it; nothing where this is no epoch that says something of it."""
@@ -232,9 +252,13 @@ class FinalRun:
         self._measurements = Measurements(self._client, self.run_id, Objective.of(config["objective"]))
         self._write_config(self.run_id, config)
 
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
+    def log(self, metrics: Mapping[str, float], step: int, logged: Logged = NOTHING_LOGGED) -> None:
         """See `Measurements.log`."""
-        self._measurements.log(metrics, step)
+        self._measurements.log(metrics, step, logged)
+
+    def log_files(self, logged: Logged) -> None:
+        """See `Measurements.log_files`."""
+        self._measurements.log_files(logged)
 
     @contextmanager
     def child(self, name: str, stage: str, config: Mapping[str, Any], family: str, on: str) -> Iterator[Measurements]:

@@ -20,11 +20,16 @@ from autotune.assembly import Assembly, assemble
 from autotune.data.batches import Slices
 from autotune.errors import UserError
 from autotune.executors.lightning import cost_meter, make_trainer, measured, raise_interrupt
+from autotune.executors.logger import TrialLogger
 from autotune.executors.resumption import Wrapped
 from autotune.settings import Objective
+from autotune.trial import Logged
 
-# Given what an epoch measured and its number, counted from 1.
-Hear = Callable[[Mapping[str, float], int], None]
+# Given what an epoch measured, its number, counted from 1, and what the module logged besides.
+Hear = Callable[[Mapping[str, float], int, Logged], None]
+
+# Beside the weights: where the user's callbacks and loggers write.
+FILES = "files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class Trained:
         test_samples: How many samples the test part has; None where the data is the user's own, or none were tested.
         cost: See `autotune.cost.Cost`.
         assembly: What was trained, with those weights.
+        logged: What the module logged through its logger since its last epoch.
     """
 
     kept_epoch: int
@@ -46,6 +52,7 @@ class Trained:
     test_samples: int | None
     cost: Mapping[str, float]
     assembly: Assembly
+    logged: Logged
 
 
 def is_tested(assembly: Assembly) -> bool:
@@ -73,9 +80,12 @@ def train_and_test(
         Exception: What the user's code raises.
     """
     is_judged = on == "train"
-    assembly = assemble(config, on)
+    folder = weights.parent.absolute() / FILES
+    assembly = assemble(config, on, folder)
+    logger = TrialLogger(folder)
+    progress = _Progress(hear, logger)
     meter, batch_size = cost_meter(assembly)
-    keeper = ModelCheckpoint(
+    keeper = _Best(
         weights.parent,
         weights.stem,
         monitor=objective.metric if is_judged else None,
@@ -85,7 +95,7 @@ def train_and_test(
     )
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # our own files are there
     unjudged = {} if is_judged else {"limit_val_batches": 0}
-    trainer = make_trainer(assembly, [meter, keeper, _Progress(hear)], max_epochs=epochs, **unjudged)
+    trainer = make_trainer(assembly, [meter, keeper, progress], folder, logger, max_epochs=epochs, **unjudged)
     trainer.strategy.checkpoint_io = sealed = Sealed(trainer.strategy.checkpoint_io)
     try:
         trainer.fit(assembly.module, datamodule=assembly.data)
@@ -104,7 +114,9 @@ def train_and_test(
     score = None if keeper.best_model_score is None else float(keeper.best_model_score)
     served = trainer.test_dataloaders
     samples = len(served.part) if isinstance(served, Slices) else None
-    return Trained(kept["epoch"] + 1, score, tested, samples, meter.cost(assembly.module, batch_size), assembly)
+    rest = logger.take({**progress.measured, **tested})
+    cost = meter.cost(assembly.module, batch_size)
+    return Trained(kept["epoch"] + 1, score, tested, samples, cost, assembly, rest)
 
 
 class Sealed(Wrapped):
@@ -139,14 +151,21 @@ def _digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
+class _Best(ModelCheckpoint):
+    """Keeps the weights of the best epoch; of a class of its own, since Lightning takes no two alike of one class."""
+
+
 class _Progress(Checkpoint):
     """Tells of each epoch, after all else has logged."""
 
-    def __init__(self, hear: Hear) -> None:
+    def __init__(self, hear: Hear, logger: TrialLogger) -> None:
         self._hear = hear
+        self._logger = logger
+        self.measured: Mapping[str, float] = {}
 
     def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
-        self._hear(measured(trainer), trainer.current_epoch + 1)
+        self.measured = measured(trainer)
+        self._hear(self.measured, trainer.current_epoch + 1, self._logger.take(self.measured))
 
 
 def _test(trainer: Trainer, assembly: Assembly) -> dict[str, float]:

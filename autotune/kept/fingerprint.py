@@ -21,10 +21,11 @@ from autotune.errors import UserError
 from autotune.space import Space
 from autotune.trust.masking import masked
 
-# They say where and how fast a trial is trained, or what a sampler is told of it, not what it is.
+# They say where and how fast a trial is trained, what is written of it or what a sampler is told of it, not what it is.
 NOT_OF_A_TRIAL = (
     "trainer.accelerator",
     "trainer.devices",
+    "trainer.logger",
     "data.workers",
     "data.in_memory_limit",
     "objective.worst",

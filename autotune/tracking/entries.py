@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from autotune import naming
 from autotune.divergence import is_loss
 from autotune.tracking import Study
-from autotune.trial import Reason, Record, State
+from autotune.trial import LoggedValue, Reason, Record, State
 from autotune.trust.masking import mask as mask
 
 KEY_CHARACTERS = 250
@@ -23,6 +23,8 @@ PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 OBJECTIVE = "objective"
 SEARCH = "search"
+HYPERPARAMETERS = "hparams/"
+LOGGED = "logged"  # what a module logs under a name that is the run's own
 STUDY_ID = "study_id"
 RUN_NAME = "mlflow.runName"
 
@@ -108,6 +110,16 @@ def text(value: object, limit: int) -> str:
 def params(values: Mapping[str, Any]) -> dict[str, str]:
     """Sampled values as MLflow's params."""
     return {key(name): text(value, PARAM_CHARACTERS) for name, value in values.items()}
+
+
+def hyperparameters(values: Mapping[str, str]) -> dict[str, str]:
+    """What a module logged as its hyperparameters as MLflow's params, told apart from the sampled values."""
+    return params({f"{HYPERPARAMETERS}{name}": value for name, value in values.items()})
+
+
+def sampled(found: Mapping[str, str]) -> dict[str, str]:
+    """The params of a trial's run that are its sampled values."""
+    return {name: value for name, value in found.items() if not name.startswith(HYPERPARAMETERS)}
 
 
 def settings(composed: Mapping[str, Any]) -> dict[str, str]:
@@ -213,6 +225,15 @@ def _lost(record: Record) -> list[str]:
     if record.reason != Reason.DIVERGED:
         return []
     return [name for name, values in record.curves.items() if values and is_loss(name) and math.isnan(values[-1])]
+
+
+def logged(values: Sequence[LoggedValue]) -> list[Point]:
+    """What a module logged through its logger, at the steps that it was logged with."""
+    return [Point(_free(key(each.name)), finite(each.value), each.time, each.step) for each in values]
+
+
+def _free(name: str) -> str:
+    return f"{LOGGED}/{name}" if name == OBJECTIVE or name.startswith("cost/") else name
 
 
 def _best_so_far(record: Record) -> dict[int, float]:

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -52,6 +52,7 @@ class _Run:
     tags: dict[str, str]
     params: dict[str, str] = field(default_factory=dict)
     epochs: int = 0
+    logged: int = 0
     has_config: bool = False
     metrics: tuple[str, ...] = ()  # of earlier processes, their history not read yet
     history: set[tuple[str, int, float | None]] = field(default_factory=set)
@@ -156,7 +157,7 @@ class Mirror:
         identity = Identity.of(record)
         child = self._child(identity)
         wanted = entries.params(record.params)
-        if child is not None and not child.params.items() <= wanted.items():
+        if child is not None and not entries.sampled(child.params).items() <= wanted.items():
             # Of a trial whose end the study lost with its journal's: params cannot be changed.
             self.remove(identity)
             child = None
@@ -172,16 +173,19 @@ class Mirror:
             self._client.update_run(child.run_id, status="RUNNING")
             child.status = "RUNNING"
         ended = heard if record.ended is None else entries.milliseconds(record.ended)
+        wanted |= entries.hyperparameters(record.logged.hyperparameters)
         params = {key: value for key, value in wanted.items() if key not in child.params}
         stale = {"reason", "error"} & child.tags.keys() - tags.keys()  # of a trial that is run again
         tags |= dict.fromkeys(stale, "")
         self._log(child, self._points(child, record, times, ended), params, tags)
-        child.epochs = record.epochs
+        child.epochs, child.logged = record.epochs, len(record.logged.values)
         child.params |= params
         if not child.has_config:
             self._write_text(child, "config.yaml", config_text(record.config))
             child.has_config = True
         if status != "RUNNING":
+            for path, file in record.logged.files.items():
+                self._write_file(child, file, path)
             self._client.set_terminated(child.run_id, status, ended)
             child.status = status
 
@@ -227,8 +231,7 @@ class Mirror:
                 points.append(entries.Point(entries.OBJECTIVE, value, ending.time, 0))
         self._log(parent, points, {}, entries.tags(tags))
         for file in ending.files:
-            if file.exists():
-                self._write_file(parent, file)
+            self._write_file(parent, file)
         self._client.set_terminated(parent.run_id, ending.status, ending.time)
         parent.status = ending.status
 
@@ -320,6 +323,7 @@ class Mirror:
         history = self._history(child)
         behind = max((step for key, step, _ in history if key == entries.OBJECTIVE), default=0)
         points = entries.points(record, child.epochs, times, ended, behind)
+        points += entries.logged(record.logged.values[child.logged :])
         return [point for point in points if _reading(point) not in history] if history else points
 
     def _history(self, run: _Run) -> set[tuple[str, int, float | None]]:
@@ -330,15 +334,19 @@ class Mirror:
         run.metrics = ()
         return run.history
 
-    def _write_file(self, run: _Run, file: Path) -> None:
+    def _write_file(self, run: _Run, file: Path, path: str = "") -> None:
+        """Write a file to a run's artifacts, by a path there or by its own name; one that is gone is left out."""
         folder = local_folder(run.artifacts)
+        there = PurePosixPath(path or file.name)
+        if not file.exists():
+            return
         if file.suffix in _TEXT:
-            self._write_text(run, file.name, file.read_text())
+            self._write_text(run, str(there), file.read_text())
         elif folder is None:
-            self._client.log_artifact(run.run_id, str(file))
+            self._client.log_artifact(run.run_id, str(file), None if there.parent.name == "" else str(there.parent))
         else:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, folder / file.name)
+            (folder / there).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder / there)
 
     def _write_text(self, run: _Run, name: str, content: str) -> None:
         folder = local_folder(run.artifacts)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from autotune.executors.lightning import LightningExecutor
 from autotune.executors.memory import out_of_memory
 from autotune.trial import Epoch, Executor, Reason
+from autotune.trust.targets import Allowed, allowing
 
 from ..fakes import FakeDesk, resolved
-from ..test_assembly import OWN, OWN_DATA, OWN_MODULE
+from ..test_assembly import OWN, OWN_DATA, OWN_MODULE, OwnData
 from .contract import ExecutorContract
 
 HERE = "tests.executors.test_lightning"
@@ -90,6 +92,129 @@ def test_a_user_s_lightning_module_measures_exactly_the_same_twice(executor: Lig
     first, second, other = ([epoch.metrics for epoch in desk.epochs_of(number)] for number in range(3))
     assert first == second
     assert first != other
+
+
+class Logging(Mapped):
+    """Logs by every way there is."""
+
+    def __init__(self, size: int = 3) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+    def training_step(self, batch: Any, index: int) -> dict[str, Tensor]:
+        found = super().training_step(batch, index)
+        self.log("train_loss", found["loss"], on_step=True, on_epoch=True)
+        if self.logger is not None:
+            self.logger.log_metrics({"by_hand": 1.0}, step=self.global_step)
+        return found
+
+    def on_validation_epoch_end(self) -> None:
+        if self.logger is not None:
+            self.logger.experiment.add_image("picture", torch.zeros(1, 2, 2), self.current_epoch)  # type: ignore[union-attr]
+
+    def on_fit_end(self) -> None:
+        if self.logger is not None:
+            self.logger.log_metrics({"at_last": 2.0}, step=100)
+
+
+def logging_module(**trainer: Any) -> dict[str, Any]:
+    model = {"_target_": f"{HERE}.Logging"}
+    return own(
+        model=model, objective={"metric": "quality"}, trainer={"max_epochs": 2, "log_every_n_steps": 2, **trainer}
+    )
+
+
+def test_what_a_module_logs_through_its_logger_is_told(executor: LightningExecutor, tmp_path: Path) -> None:
+    desk = FakeDesk([logging_module()], folders=tmp_path)
+    executor.run(desk)
+    assert desk.end_of(0).reason == Reason.COMPLETED
+    logged = [each.logged for each in (*desk.epochs, desk.end_of(0))]
+    values = [(each.name, each.step) for part in logged for each in part.values]
+    assert [step for name, step in values if name == "by_hand"] == list(range(10))
+    # Five batches an epoch; the epoch's own values are among its metrics and not told again.
+    assert [step for name, step in values if name == "steps/train_loss_step"] == [1, 3, 5, 7, 9]
+    assert {name for name, _ in values} == {"by_hand", "steps/train_loss_step", "at_last"}
+    assert ("at_last", 100) in [(each.name, each.step) for each in logged[-1].values]
+    assert logged[0].hyperparameters == {"size": "3"}
+    assert logged[-1].files == {
+        f"images/picture/{epoch}.png": tmp_path / f"0/images/picture/{epoch}.png" for epoch in (0, 1)
+    }
+    assert set(desk.epochs[0].metrics) == {"train_loss", "train_loss_step", "train_loss_epoch", "quality", "lr"}
+
+
+def test_a_module_has_no_logger_where_that_is_turned_off(executor: LightningExecutor, tmp_path: Path) -> None:
+    desk = FakeDesk([logging_module(logger=False)], folders=tmp_path)
+    executor.run(desk)
+    assert desk.end_of(0).reason == Reason.COMPLETED
+    assert not any(each.logged for each in (*desk.epochs, desk.end_of(0)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_hyperparameters_of_module_and_data_may_differ(executor: LightningExecutor) -> None:
+    model = {"_target_": f"{HERE}.Named", "size": 3}
+    data = {"_target_": f"{HERE}.NamedData", "size": 4}
+    desk = FakeDesk([own(model=model, data=data, objective={"metric": "quality"})])
+    executor.run(desk)
+    assert desk.end_of(0).reason == Reason.COMPLETED
+
+
+class Named(Mapped):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+
+class NamedData(OwnData):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+
+MONITOR = {"_target_": "lightning.pytorch.callbacks.LearningRateMonitor"}
+
+
+@pytest.mark.parametrize("config", [own(), resolved()], ids=["a user's module", "our own"])
+def test_a_callback_that_needs_a_logger_has_one(executor: LightningExecutor, config: dict[str, Any]) -> None:
+    config["trainer"] = {**config["trainer"], "callbacks": [MONITOR]}
+    desk = FakeDesk([config])
+    executor.run(desk)
+    assert desk.end_of(0).reason == Reason.COMPLETED
+    assert [epoch.metrics["lr-SGD"] for epoch in desk.epochs] == pytest.approx([0.1] * 3)
+    assert not any(epoch.logged.values for epoch in desk.epochs)
+
+
+CHECKPOINTS = {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "save_top_k": -1, "filename": "{epoch}"}
+
+
+@pytest.mark.parametrize("logger", [True, False])
+@pytest.mark.parametrize(("dirpath", "within"), [(None, "checkpoints"), ("mine/best", "mine/best")])
+def test_files_of_callbacks_lie_in_the_trial_s_folder(
+    executor: LightningExecutor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    logger: bool,
+    dirpath: str | None,
+    within: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    callback = {**CHECKPOINTS, "dirpath": dirpath}
+    desk = FakeDesk([own(trainer={"callbacks": [callback], "logger": logger})] * 2, folders=tmp_path / "trials")
+    with allowing(Allowed(("tests", "lightning.pytorch.callbacks.ModelCheckpoint"))):
+        for _ in range(2):  # as if the trial was run again: what an earlier run left is in no one's way
+            executor.run(FakeDesk([own(trainer={"callbacks": [callback]})], folders=tmp_path / "trials"))
+        executor.run(desk)
+    names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    expected = {f"trials/{number}/{within}/epoch={epoch}.ckpt" for number in (0, 1) for epoch in range(3)}
+    assert names == expected
+
+
+def test_a_logger_of_the_user_s_takes_the_place_of_ours(executor: LightningExecutor, tmp_path: Path) -> None:
+    logger = {"_target_": "lightning.pytorch.loggers.CSVLogger", "save_dir": "logs"}
+    desk = FakeDesk([own(trainer={"logger": logger})], folders=tmp_path)
+    with allowing(Allowed(("tests", "lightning.pytorch.loggers.CSVLogger"))):
+        executor.run(desk)
+    assert desk.end_of(0).reason == Reason.COMPLETED
+    assert list(tmp_path.rglob("metrics.csv")) == [tmp_path / "0/logs/lightning_logs/version_0/metrics.csv"]
 
 
 def test_a_user_s_lightning_module_trains_on_data_in_memory(executor: LightningExecutor) -> None:

@@ -24,7 +24,7 @@ def planned(*overrides: str) -> Plan:
 
 
 def run(plan: Plan, folder: Path, heard: list[Any] | None = None) -> Trained:
-    def hear(metrics: Mapping[str, float], epoch: int) -> None:
+    def hear(metrics: Mapping[str, float], epoch: int, *_: Any) -> None:
         if heard is not None:
             heard.append((epoch, dict(metrics)))
 
@@ -52,7 +52,7 @@ def test_weights_that_are_not_what_was_written_are_not_taken(
     monkeypatch.chdir(tmp_path)
     weights = Path("best.ckpt") if relative else tmp_path / "best.ckpt"
 
-    def flip_at_the_end(_: Mapping[str, float], epoch: int) -> None:
+    def flip_at_the_end(_: Mapping[str, float], epoch: int, *__: Any) -> None:
         if epoch == 4:
             content = bytearray(weights.read_bytes())
             content[len(content) // 2] ^= 1

@@ -26,7 +26,7 @@ from autotune.tracking.mirror import Beginning, Mirror
 from autotune.tracking.mlflow import MlflowTracker
 from autotune.tracking.remote import RemoteMirror
 from autotune.tracking.store import Store
-from autotune.trial import Reason, Record
+from autotune.trial import Logged, LoggedValue, Reason, Record
 from tests.tracking.stories import THE_STUDY, Runs, completed, ended, record, until
 
 COMPOSED = {"study": {"name": "s"}, "budget": {"trials": 9}}
@@ -108,6 +108,24 @@ def test_what_a_child_run_has(home: Path) -> None:
     assert child.data.metrics["cost/latency_sample_ms"] == 0.5
     assert "cost/latency_sample_seconds" not in child.data.metrics
     assert yaml.safe_load(runs.artifact(child, "config.yaml")) == told.config
+
+
+def test_what_a_module_logged_is_in_its_run(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "7.png").write_bytes(b"picture")
+    values = (LoggedValue("grad/norm", 2.0, 49, 1000), LoggedValue("objective", 9.0, 50, 1001))
+    early = Logged(values[:1], {"width": "8"})
+    whole = Logged(values, {"width": "8"}, {"images/made/7.png": tmp_path / "7.png", "gone.png": tmp_path / "gone.png"})
+    running, done = replace(record(), logged=early), replace(completed(), logged=whole)
+    runs = mirror(home, running, done)
+    child = runs.child()
+    assert runs.history(child, "grad/norm") == [(49, 2.0)]
+    assert runs.history(child, "logged/objective") == [(50, 9.0)]
+    assert child.data.metrics["objective"] == 0.75
+    assert child.data.params == {"optimizer.adam.lr": "0.01", "model.batch_norm": "True", "hparams/width": "8"}
+    assert runs.artifact(child, "images/made/7.png") == "picture"
+    again = mirror(home, completed(), resumed=True)
+    assert again.child().info.run_id == child.info.run_id
+    assert again.history(again.child(), "grad/norm") == [(49, 2.0)]
 
 
 def test_a_trial_is_seen_while_it_trains_and_has_each_epoch_once(home: Path) -> None:
