@@ -210,8 +210,8 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     made: list[Any] = []
     assemble = autotune.final.training.assemble
 
-    def remembered(config: Mapping[str, Any], on: str = "train") -> Any:
-        made.append(assemble(config, on))
+    def remembered(config: Mapping[str, Any], on: str = "train", folder: Path | None = None) -> Any:
+        made.append(assemble(config, on, folder))
         return made[-1]
 
     monkeypatch.setattr(autotune.final.training, "assemble", remembered)
@@ -647,8 +647,8 @@ def test_an_interrupted_training_keeps_what_it_has(
 
     log = FinalRun.log
 
-    def interrupt(run: FinalRun, metrics: Mapping[str, float], step: int) -> None:
-        log(run, metrics, step)
+    def interrupt(run: FinalRun, metrics: Mapping[str, float], step: int, *more: Any) -> None:
+        log(run, metrics, step, *more)
         if step == 2:
             os.kill(os.getpid(), number)
 
@@ -683,8 +683,8 @@ def test_an_interrupt_among_the_seeds_keeps_those_that_are_trained(
     log = Measurements.log
     tested: list[Any] = []
 
-    def interrupt(told: Measurements, metrics: Mapping[str, float], step: int) -> None:
-        log(told, metrics, step)
+    def interrupt(told: Measurements, metrics: Mapping[str, float], step: int, *more: Any) -> None:
+        log(told, metrics, step, *more)
         if step == 0:
             tested.append(told)
         if len(tested) == 1 and step == 2:
