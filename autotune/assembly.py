@@ -16,6 +16,7 @@ from torch.optim import LBFGS, Optimizer
 
 from autotune.construct import OWN_KEYS, accepts, build_nested, construct, target
 from autotune.data.batches import ArrayData, batch_lengths
+from autotune.data.joined import joined
 from autotune.data.source import Source
 from autotune.errors import UserError, nearest
 from autotune.learner import Learner
@@ -131,13 +132,11 @@ def build_data(config: Mapping[str, Any], on: str = "train") -> LightningDataMod
         _check_single(made)
         return ArrayData(made, "full" if batch_size is None else batch_size, config["seed"], on)
     if isinstance(made, LightningDataModule):
-        if on != "train":
-            raise UserError("train.on", f"{on} needs data that autotune holds in memory", "give train.on=train")
         names, takes_any = accepts(target("data", config["data"]))
         if batch_size not in (None, "full") and "batch_size" not in names and not takes_any:
             problem = f"{config['data']['_target_']} takes no argument batch_size"
             raise UserError("data.batch_size", problem, nearest("batch_size", names))
-        return made
+        return made if on == "train" else joined(made)
     kinds = "autotune.data.source.Source or a LightningDataModule"
     raise UserError("data._target_", f"{config['data']['_target_']} makes no data", f"name an {kinds}")
 

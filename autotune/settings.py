@@ -25,8 +25,18 @@ LARGEST = sys.float_info.max  # whole numbers have no end of their own
 MOST_CONFIRMED = 1000  # configurations, seeds
 
 # Words in a metric's name that say which way it is better; the first kind goes before the second (log_loss).
-_SMALLER = {"loss", "error", "err", "rmse", "mse", "mae", "nll", "perplexity"}
-_LARGER = {"accuracy", "acc", "f1", "auc", "auroc", "r2", "precision", "recall", "iou", "score"}
+_SMALLER = {
+    *("loss", "error", "err", "rmse", "mse", "mae", "mape", "smape", "msle", "rmsle", "nll", "perplexity", "ppl"),
+    *("wer", "cer", "fid", "kid", "lpips", "brier", "divergence", "kld", "deviance", "distance", "cost"),
+}
+_LARGER = {
+    *("accuracy", "acc", "f1", "auc", "auroc", "auprc", "r2", "precision", "recall", "iou", "miou", "score", "top"),
+    *("map", "ndcg", "mrr", "dice", "jaccard", "kappa", "mcc", "matthews", "sensitivity", "specificity", "fbeta"),
+    *("bleu", "rouge", "psnr", "ssim", "pearson", "spearman", "correlation", "similarity", "likelihood", "reward"),
+}
+# In front of another word they turn it round: neg_mean_squared_error.
+_NEGATIVE = {"neg", "negative"}
+_PARTS = ("training", "train", "validation", "valid", "val", "test", "eval", "dev")
 # Words that say between which bounds a metric lies.
 _SHARES = {"accuracy", "acc", "f1", "auc", "auroc", "precision", "recall", "iou"}
 _NOT_NEGATIVE = {"rmse", "mse", "mae", "error", "err"}
@@ -228,20 +238,43 @@ def complete_objective(section: Mapping[str, Any]) -> dict[str, Any]:
         if not words & (_SMALLER | _LARGER):
             problem = f"which way {metric} is better is not known"
             raise UserError("objective.direction", problem, "give maximize or minimize")
-        completed["direction"] = "minimize" if words & _SMALLER else "maximize"
+        is_smaller = bool(words & _SMALLER) != bool(words & _NEGATIVE)
+        completed["direction"] = "minimize" if is_smaller else "maximize"
     return completed
 
 
 def bounds(metric: str) -> tuple[float, float]:
     """Between which two values a metric lies, as far as its name tells; infinite where it does not."""
     words = _words(metric)
+    low, high = -math.inf, 1.0 if "r2" in words else math.inf
     if words & _SHARES:
-        return 0.0, 1.0
-    return 0.0 if words & _NOT_NEGATIVE else -math.inf, 1.0 if "r2" in words else math.inf
+        low, high = 0.0, 1.0
+    elif words & _NOT_NEGATIVE:
+        low = 0.0
+    return (-high, -low) if words & _NEGATIVE else (low, high)
 
 
 def _words(metric: str) -> set[str]:
-    return set(re.split(r"[^a-z0-9]+", metric.rpartition("/")[2].lower()))
+    """The words of a metric's name: of its last part, between slashes, that says something.
+
+    Lightning and its users put others behind it: ``val_acc/dataloader_idx_0``, ``val/f1/macro``. Written together are
+    ``valAcc``, ``valacc`` and ``acc5``.
+    """
+    known = _SMALLER | _LARGER | _SHARES | _NOT_NEGATIVE
+    words: set[str] = set()
+    for part in reversed(metric.split("/")):
+        apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", part)  # besides what is one word all the same: mAP
+        words = {_plain(word, known) for word in re.split(r"[^a-z0-9]+", f"{part}_{apart}".lower())}
+        if words & known:
+            return words
+    return words
+
+
+def _plain(word: str, known: Collection[str]) -> str:
+    """A word without the part of the data in front of it and a number behind it, where that is a known one."""
+    shorter = [word.removeprefix(part) for part in _PARTS]
+    forms = [word, *shorter, *(each.rstrip("0123456789") for each in (word, *shorter))]
+    return next((each for each in forms if each in known), word)
 
 
 def folder_name(key: str, name: Any) -> str:

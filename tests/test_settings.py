@@ -152,6 +152,8 @@ def test_the_direction_follows_the_metric(metric: str, direction: str) -> None:
         ("val/r2", (-math.inf, 1.0)),
         ("val/rmse", (0.0, math.inf)),
         ("val_loss", (-math.inf, math.inf)),
+        ("val_acc/dataloader_idx_0", (0.0, 1.0)),
+        ("neg_mse", (-math.inf, 0.0)),
     ],
 )
 def test_between_which_bounds_a_metric_lies_is_told_by_its_name(metric: str, between: tuple[float, float]) -> None:
@@ -163,6 +165,32 @@ def test_the_best_of_a_curve_with_gaps_is_that_of_its_values() -> None:
     assert up.best_of([math.nan, 0.5, math.nan, 0.75, 0.5, math.inf]) == 0.75
     assert down.best_of([math.nan, 0.5, math.nan, 0.75, -math.inf]) == 0.5
     assert up.best_of([math.nan]) is up.best_of([]) is None
+
+
+@pytest.mark.parametrize(
+    ("direction", "metrics"),
+    [
+        (
+            "maximize",
+            "val_acc/dataloader_idx_0 valid_acc_epoch val/acc@1 val_top5_acc val_acc5 val/top1 valAcc valacc "
+            "val/f1/macro val_AUROC/dataloader_idx_12 val/mAP val.map50 neg_mean_squared_error neg_log_loss val/acc_best test-IoU",
+        ),
+        (
+            "minimize",
+            "val.loss val_loss_step val_loss_epoch val_loss/dataloader_idx_1 valLoss valloss log_loss brier_score "
+            "negative_log_likelihood val/nll/mean eval_perplexity loss1 score/val_error",
+        ),
+    ],
+)
+def test_the_direction_is_found_in_names_as_people_give_them(direction: str, metrics: str) -> None:
+    for metric in metrics.split():
+        assert complete_objective({"metric": metric, "direction": None})["direction"] == direction, metric
+
+
+@pytest.mark.parametrize("metric", ["val/dataloader_idx_0", "val_recallibration", "evaluation", "mapping", "tests"])
+def test_a_word_within_another_says_nothing(metric: str) -> None:
+    with pytest.raises(UserError, match=r"which way .* is better is not known"):
+        complete_objective({"metric": metric, "direction": None})
 
 
 def test_a_direction_that_is_given_stays() -> None:

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from autotune.assembly import Assembly, assemble
 from autotune.data.batches import Slices
-from autotune.errors import UserError
+from autotune.errors import UserError, first_line
 from autotune.executors.lightning import cost_meter, make_trainer, measured, raise_interrupt
 from autotune.executors.logger import TrialLogger
 from autotune.executors.resumption import Wrapped
@@ -110,6 +110,9 @@ def train_and_test(
         logged = measured(trainer)
         if keeper.monitor is not None and objective.metric not in logged:
             raise objective.unmeasured(logged) from error
+        if not is_judged:  # a schedule or a callback that waits for what validation logs
+            problem = f"{on} leaves nothing to validate on ({first_line(error)})"
+            raise UserError("train.on", problem, "give train.on=train") from error
         raise
     score = None if keeper.best_model_score is None else float(keeper.best_model_score)
     served = trainer.test_dataloaders
