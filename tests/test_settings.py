@@ -173,7 +173,8 @@ def test_the_best_of_a_curve_with_gaps_is_that_of_its_values() -> None:
         (
             "maximize",
             "val_acc/dataloader_idx_0 valid_acc_epoch val/acc@1 val_top5_acc val_acc5 val/top1 valAcc valacc "
-            "val/f1/macro val_AUROC/dataloader_idx_12 val/mAP val.map50 neg_mean_squared_error neg_log_loss val/acc_best test-IoU",
+            "val/f1/macro val_AUROC/dataloader_idx_12 val/mAP val.map50 neg_mean_squared_error neg_log_loss "
+            "val/acc_best test-IoU",
         ),
         (
             "minimize",
