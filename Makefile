@@ -6,7 +6,7 @@ ARGS ?=
 FROM ?=
 AS_ROOT := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: search train ui test browser lint docs clean
+.PHONY: search train ui test browser database lint docs clean
 
 search: $(VENV)/ready  ## search on real data: make search ARGS="budget.trials=20"
 	$(BIN)/python -m autotune.search optimizer=sweep $(ARGS)
@@ -18,13 +18,18 @@ train: $(VENV)/ready  ## final training of a search's best: make train FROM=<sea
 ui: $(VENV)/ready  ## browse searches at http://127.0.0.1:5000: make ui ARGS="port=5001"
 	$(BIN)/python -m autotune.ui $(ARGS)
 
-test: $(VENV)/ready browser  ## the whole suite, slow tests included
+test: $(VENV)/ready browser database  ## the whole suite, slow tests included
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 browser:  # what a test reads the UI in
 	@{ command -v chromium && command -v chromedriver; } >/dev/null || \
 		{ $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -y -qq chromium chromium-driver; } || \
 		{ echo "install chromium and chromedriver (Debian: chromium, chromium-driver), then make test" >&2; exit 1; }
+
+database:  # PostgreSQL, which tests start a server of their own of
+	@{ ls /usr/lib/postgresql/*/bin/initdb || command -v initdb; } >/dev/null 2>&1 || \
+		{ $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -y -qq postgresql; } || \
+		{ echo "install PostgreSQL (Debian: postgresql), then make test" >&2; exit 1; }
 
 lint: $(VENV)/ready  ## format, lint, types
 	$(BIN)/ruff format --check .

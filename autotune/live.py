@@ -422,6 +422,10 @@ class Watched:
         """Tell the tracker."""
         self._tracker.close()
 
+    def abandon(self) -> None:
+        """Tell the tracker."""
+        self._tracker.abandon()
+
 
 def check_mode(mode: Any) -> bool | str:
     """The key ``live``; where it is missing it is auto.

@@ -86,6 +86,8 @@ def _lost(study: str, home: Path, uri: str | None) -> Iterator[str]:
         if (folder / "summary.json").exists() or "has no" not in error.problem:
             yield error.problem
         return  # it ended before it had a trial
+    if outcome.holder is not None:
+        return
     for record in outcome.records:
         if record.state == State.RUNNING:
             yield f"trial {record.number} is RUNNING, and no search holds the study"

@@ -7,8 +7,8 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from autotune.final.origin import GROUPS
 from autotune.imports import uncollected
 from autotune.interrupts import as_program, undone_first
 from autotune.kept.fingerprint import Fingerprint
+from autotune.kept.lease import LeaseLostError
 from autotune.kept.resume import check_resume, set_aside
 from autotune.kept.storage import StudyLock
 from autotune.live import check_mode
@@ -145,6 +146,9 @@ def run(config: DictConfig, claims_name: bool = False) -> Ran:
                 settings = replace(settings, name=claim(settings.folder))
                 config.study.name = settings.name
             return _run(config, settings, space)
+    except LeaseLostError as error:
+        problem = f"{settings.name} was taken over by {error} while this search did not answer"
+        raise UserError("study.name", problem, "wait for that one; the same command goes on behind it") from error
     except StorageInternalError as error:
         said = f"{settings.name} cannot be written on ({first_line(error.__cause__ or error)})"
         raise UserError("storage", mask(said), "see to the database; the same command goes on") from error
@@ -168,7 +172,8 @@ def _run(config: DictConfig, settings: Settings, space: Space) -> Ran:
                     _log.info("the earlier study %s is kept as %s", settings.name, aside.name)
                 if changes:
                     _log.info("study %s goes on with what changed: %s", settings.name, ", ".join(changes))
-                return Session(config, settings, space, fingerprint, aside).run()
+                with _reason_kept():
+                    return Session(config, settings, space, fingerprint, aside).run()
         except (UserError, RehearsalError):
             if is_new and not _has_ended(settings.folder):
                 discard(settings.folder, settings.home)
@@ -181,6 +186,17 @@ def _run(config: DictConfig, settings: Settings, space: Space) -> Ran:
             if is_new and not (settings.folder / "summary.json").exists():
                 discard(settings.folder, settings.home)
             raise
+
+
+@contextmanager
+def _reason_kept() -> Iterator[None]:
+    """Have search.log say why a search ended that did not end in good order; the terminal is told elsewhere."""
+    try:
+        yield
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else None
+        _log.debug("ended by %s: %s", type(error).__name__, mask(first_line(cause or error)))
+        raise
 
 
 def _set_aside(config: DictConfig, settings: Settings) -> Study | None:

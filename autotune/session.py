@@ -9,7 +9,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from autotune.errors import UserError
 from autotune.imports import uncollected
 from autotune.interrupts import EXIT_CODES, Signalled, handling_signals
 from autotune.kept.fingerprint import Fingerprint
+from autotune.kept.lease import LeaseLostError
 from autotune.kept.ledger import Ledger
 from autotune.kept.outcome import Outcome
 from autotune.kept.storage import open_storage
@@ -104,12 +105,12 @@ class Session:
             UserError: Nothing can be built, or trained, as the config says.
             RehearsalError: The user's code raised before anything was trained.
             TrialCodeError: The user's code raised while a trial was trained.
+            LeaseLostError: Another search has taken the study over; nothing was written since.
         """
         _rehearse(self._space, self._executor)
         settings = self._settings
         storage, journal = open_storage(section(self._config, "storage"), settings.folder)
-        with nullcontext() if journal is None else closing(journal):
-            self._ledger = Ledger(storage, journal, settings.name, settings.objective.direction)
+        with closing(Ledger(storage, journal, settings.name, settings.objective.direction)) as self._ledger:
             self._lay_down()
             # What is told to the tracker is drawn too; what the mirror has missed is not.
             self._tracker, view = watch(check_mode(setting(self._config, "live")), settings, self._ledger, self._mirror)
@@ -175,6 +176,9 @@ class Session:
             while True:  # each further signal leaves out what takes long, and has the rest done again
                 with suppress(KeyboardInterrupt):
                     return self._answer(status)
+        except LeaseLostError:
+            self._tracker.abandon()
+            raise
         finally:
             with suppress(KeyboardInterrupt):
                 self._tracker.close()

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from autotune.compose import run_command, setting
 from autotune.errors import UserError, first_line
+from autotune.kept.lease import held
 from autotune.kept.outcome import Outcome, read, studies, study_folder
 from autotune.kept.storage import StudyLock
 from autotune.logs import hush_libraries
@@ -112,6 +113,8 @@ def sync(study: str, home: Path, uri: str | None = None) -> Synced | None:
     folder = study_folder(study, home)
     with StudyLock(folder, "from"):
         outcome = read(study, home)
+        if outcome.holder is not None:
+            raise held(study, outcome.holder, "from")
         place = mirror_of(outcome, home, uri)
         if place is None:
             return None

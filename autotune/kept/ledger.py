@@ -23,6 +23,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autotune import naming
 from autotune.errors import UserError
+from autotune.kept.database import Database
+from autotune.kept.lease import Holder, holder_in
 from autotune.kept.storage import OwnedJournal
 from autotune.pruners import WOULD_STOP
 from autotune.tracking import Study
@@ -87,6 +89,14 @@ class LedgerView:
         return dict(self._attributes().get("notes", {}))
 
     @property
+    def holder(self) -> Holder | None:
+        """The search that holds the study by a lease, which only a database has; None where none does."""
+        holder = holder_in(self._attributes())
+        if holder is None or not isinstance(self._storage, Database):
+            return None
+        return holder if holder.holds(self._storage.now()) else None
+
+    @property
     def fingerprint(self) -> Mapping[str, Any] | None:
         """What the study's values depend on (`kept.fingerprint.Fingerprint.kept`); None where it was not kept."""
         return self._attributes().get("fingerprint")
@@ -108,7 +118,7 @@ class Ledger(LedgerView):
         is_resumed: Whether the study was there before.
 
     Raises:
-        UserError: The study was begun with the other direction.
+        UserError: The study was begun with the other direction, or another search holds it.
     """
 
     def __init__(self, storage: BaseStorage, journal: OwnedJournal | None, name: str, direction: str) -> None:
@@ -117,6 +127,8 @@ class Ledger(LedgerView):
         self.is_resumed = _is_there(storage, name)
         asked = StudyDirection[direction.upper()]
         study = optuna.create_study(storage=storage, study_name=name, direction=asked, load_if_exists=True)
+        if isinstance(storage, Database):
+            storage.hold(storage.get_study_id_from_name(name), name)
         if study.direction != asked:
             begun = study.direction.name.lower()
             self.close()
@@ -271,6 +283,8 @@ class Ledger(LedgerView):
         """Let go of the storage."""
         if self._journal is not None:
             self._journal.close()
+        if isinstance(self._storage, Database):
+            self._storage.release()
         self._storage.remove_session()
 
     def record(self, number: int) -> Record:

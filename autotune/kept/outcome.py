@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial
 
 from autotune.chance import Verdict, judge
 from autotune.errors import UserError, nearest
+from autotune.kept.lease import Holder
 from autotune.kept.ledger import LedgerView
 from autotune.kept.storage import read_storage
 from autotune.settings import Objective
@@ -47,6 +48,7 @@ class Outcome:
             ``refused`` (why, and how many configurations), ``duplicates``, ``guessing`` (the fields of a `Chance`, or
             None). What is not known yet is missing.
         study: Which study it is; None where it is kept nowhere.
+        holder: The search that holds it in a database; None where none does.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Outcome:
     seconds: float
     notes: Mapping[str, Any]
     study: Study | None = None
+    holder: Holder | None = None
 
     @classmethod
     def of(cls, ledger: LedgerView, name: str, objective: Objective, config: Mapping[str, Any]) -> Outcome:
@@ -72,6 +75,7 @@ class Outcome:
             ledger.seconds,
             ledger.notes,
             ledger.study,
+            ledger.holder,
         )
 
     @cached_property

@@ -15,7 +15,9 @@ from optuna.trial import FrozenTrial
 
 from autotune.compose import section
 from autotune.errors import UserError
+from autotune.kept.database import Database
 from autotune.kept.fingerprint import Fingerprint, as_grammar, check_unchanged
+from autotune.kept.lease import held
 from autotune.kept.ledger import LedgerView, identify
 from autotune.kept.storage import StudyLock, open_storage, read_storage
 from autotune.kept.whole import write_whole
@@ -41,6 +43,8 @@ def check_resume(config: DictConfig, settings: Settings, space: Space, fingerpri
     storage = read_storage(storage_section, settings.folder)
     try:
         ledger = LedgerView(storage, settings.name)
+        if (holder := ledger.holder) is not None:
+            raise held(settings.name, holder)
         kept = ledger.fingerprint
         if kept is None:  # an earlier version began it
             return []
@@ -91,8 +95,14 @@ def set_aside(config: DictConfig, settings: Settings) -> Study | None:
     is_kept = _is_begun(section(config, "storage"), folder) and settings.name in _names(config, folder, settings.name)
     if is_kept:  # under both names until the folder has the other one, so that none is lost in between
         storage, journal = open_storage(section(config, "storage"), folder)
-        identify(storage, storage.get_study_id_from_name(settings.name), settings.name)
+        study_id = storage.get_study_id_from_name(settings.name)
+        if isinstance(storage, Database):
+            storage.hold(study_id, settings.name)
+        identify(storage, study_id, settings.name)
         optuna.copy_study(from_study_name=settings.name, from_storage=storage, to_storage=storage, to_study_name=name)
+        if isinstance(storage, Database):
+            storage.forget_holder(storage.get_study_id_from_name(name))
+            storage.release()
         study = LedgerView(storage, name).study
         storage.remove_session()
         if journal is not None:

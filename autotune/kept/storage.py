@@ -14,12 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
 from autotune.disk import naming_file
 from autotune.errors import UserError, first_line
-from autotune.trust.masking import mask
+from autotune.kept.database import open_database
 
 
 class OwnedJournal(BaseJournalBackend):
@@ -238,7 +238,7 @@ def open_storage(section: Mapping[str, Any], folder: Path) -> tuple[BaseStorage,
     if url is None:
         journal = OwnedJournal(folder / "study.journal")
         return _journal("study.name", folder / "study.journal", journal), journal
-    return _database(str(url)), None
+    return open_database(str(url)), None
 
 
 def read_storage(section: Mapping[str, Any], folder: Path) -> BaseStorage:
@@ -249,7 +249,7 @@ def read_storage(section: Mapping[str, Any], folder: Path) -> BaseStorage:
     """
     url = section.get("url")
     if url is not None:
-        return _database(str(url))
+        return open_database(str(url))
     path = folder / "study.journal"
     if not path.is_file():
         raise UserError("from", f"the study {folder.name} has no study.journal", "search first, or name another study")
@@ -268,13 +268,3 @@ def _journal(key: str, path: Path, journal: BaseJournalBackend) -> JournalStorag
     ) as error:  # of lines that Optuna never wrote
         problem = f"{path} is no journal of Optuna's ({type(error).__name__}: {first_line(error)})"
         raise UserError(key, problem, "have a whole copy in its place, or name another study") from error
-
-
-def _database(url: str) -> RDBStorage:
-    try:
-        return RDBStorage(url)
-    except Exception as error:  # SQLAlchemy and the drivers raise their own kinds; each means the URL does not serve
-        said = first_line(error)
-        raise UserError(
-            "storage.url", mask(f"{url} cannot be opened ({said})"), "give a URL as in sqlite:///study.db"
-        ) from error

@@ -75,3 +75,6 @@ class Tracker(Protocol):
 
     def close(self) -> None:
         """Write what is not yet written, for a bounded time."""
+
+    def abandon(self) -> None:
+        """Write nothing more: the study is another search's."""

@@ -165,6 +165,15 @@ class MlflowTracker:
                 f"{lacking} trials are not written in full" if lacking else "the search's own run is not ended",
             )
 
+    def abandon(self) -> None:
+        """End the writer at once; what is not written yet is left to whoever has the study now."""
+        if self._beginning is not None:
+            self._is_closing = self._is_given_up = True
+            self._mirror.kill()
+            with self._changed:
+                self._changed.notify()
+            self._thread.join(LAST_PAUSE + 2 * FAREWELL)
+
     def _hear(self, record: Record) -> None:
         now, identity = _now(), Identity.of(record)
         with self._changed:

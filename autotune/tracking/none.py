@@ -39,3 +39,6 @@ class NoTracker:
 
     def close(self) -> None:
         """Nothing."""
+
+    def abandon(self) -> None:
+        """Nothing."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from autotune.drivers import check_driver
 from autotune.errors import UserError
 from autotune.imports import uncollected
 from autotune.kept.whole import write_whole
@@ -77,6 +78,8 @@ class Store:
         if self._scheme not in (*DATABASES, *OTHERS, *(each.name for each in entry_points(group=PLUGINS))):
             remedy = f"give {', '.join(DATABASES)} or http(s)://..."
             raise UserError("tracking.uri", f"{self.shown} cannot be opened (MLflow knows no {self._scheme}:)", remedy)
+        if self._scheme in DATABASES and self._scheme != "sqlite":
+            check_driver("tracking.uri", given)
         file = given.removeprefix("sqlite:///").partition("?")[0]
         self._file = Path(file).resolve() if given.startswith("sqlite:///") and file not in ("", ":memory:") else None
         self._artifacts = (home.resolve() if self._file is None else self._file.parent) / "artifacts"
