@@ -195,7 +195,8 @@ def main() -> None:
         live = ours(Path(name, "live"), few, epochs, LIVE_EPOCH, LIVE_FLUSH)
         singly = stock(Path(name, "singly"), trials, epochs, batches=False)
         batched = stock(Path(name, "batched"), trials, epochs, batches=True)
-    print(f"autotune, as fast as it is told            {at_once.whole / trials * 1e3:7.1f} ms a trial")
+    pace = f"{at_once.whole / trials * 1e3:7.1f} ms a trial, {trials / at_once.whole:.0f} a second"
+    print(f"autotune, as fast as it is told            {pace}")
     print(f"  the writer's processor                   {at_once.writer / trials * 1e3:7.1f} ms a trial")
     print(f"  the feeding thread's                     {at_once.feeder / trials * 1e3:7.2f} ms a trial")
     print(f"autotune, trials of 2 to 3 flushes         {live.writer / few * 1e3:7.1f} ms of the writer's a trial")
@@ -204,7 +205,8 @@ def main() -> None:
     print(f"the writer's start, once                   {at_once.start:7.1f} s of processor")
     for peer, seconds in (("a call for each", singly), ("as MLFlowLogger", batched)):
         ratio = seconds / at_once.whole
-        print(f"stock client, {peer:<15}              {seconds / trials * 1e3:7.1f} ms a trial, {ratio:.1f} times ours")
+        pace = f"{seconds / trials * 1e3:7.1f} ms a trial, {trials / seconds:.0f} a second"
+        print(f"stock client, {peer:<15}              {pace}, {ratio:.1f} times ours")
 
 
 if __name__ == "__main__":

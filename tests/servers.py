@@ -85,8 +85,13 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """As SQLAlchemy takes it."""
+        """The address of a database, as SQLAlchemy takes it."""
         return f"postgresql+psycopg://{self._user}@127.0.0.1:{self._port}/postgres"
+
+    def another(self, name: str) -> str:
+        """The address of another database, which is made."""
+        self._call("createdb", "--host=127.0.0.1", f"--port={self._port}", f"--username={self._user}", name)
+        return self.url.removesuffix("postgres") + name
 
     def start(self) -> None:
         """Start the server and wait until it answers."""

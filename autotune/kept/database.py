@@ -99,6 +99,11 @@ class Database(RDBStorage):
         if lease is not None:
             lease.release()
 
+    def remove_session(self) -> None:
+        """See Optuna's; lets go of the connections too."""
+        super().remove_session()
+        self.engine.dispose()
+
     def now(self) -> float:
         """The database's clock, s since 1970."""
 
@@ -237,8 +242,11 @@ def open_database(url: str) -> Database:
             if time.monotonic() < until and _may_open_later(error):
                 time.sleep(0.2)
                 continue
-            said = f"{url} cannot be opened ({first_line(error)})"
-            raise UserError("storage.url", mask(said), "give a URL as in sqlite:///study.db") from error
+            said = mask(f"{url} cannot be opened ({first_line(error)})")
+            if isinstance(error, RuntimeError) and "table schema" in str(error):
+                # MLflow's tables too, whose version Optuna takes for its own: both keep it in a table of one name.
+                raise UserError("storage.url", said, "give Optuna a database of its own, not MLflow's") from error
+            raise UserError("storage.url", said, "give a URL as in sqlite:///study.db") from error
 
 
 def _may_open_later(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -22,10 +23,12 @@ from autotune.trial import Record, State
 
 _log = logging.getLogger(__name__)
 
-# `close` waits on while the writer gets on with it, and gives up after so many seconds in which nothing was written,
-# or so many in all.
+# `close` waits on while the writer gets on with it, however long, and gives up after so many seconds in which nothing
+# was written; one that has not answered yet has to import MLflow and may have to make the schema.
 PATIENCE = 10.0
 LONGEST = 60.0
+# When it is said that the end is waited for.
+SAID_AFTER = 5.0
 # A trial that trains is written at least so often.
 SELDOM_MS = 30_000
 # One that has ended waits no longer: what is left for the end of the search is waited for.
@@ -87,7 +90,8 @@ class MlflowTracker:
             raise UserError("tracking.experiment", f"{experiment!r} is no name", "give the experiment's name: autotune")
         if isinstance(flush_seconds, bool) or not isinstance(flush_seconds, int | float) or not 0 < flush_seconds < inf:
             raise UserError("tracking.flush_seconds", f"{flush_seconds!r} is no time", "give seconds above 0")
-        self._store = Store(uri, Path(home))
+        self._home = Path(home)
+        self._store = Store(uri, self._home)
         self._mirror = RemoteMirror(self._store.uri, Path(home), experiment)
         self._flush_seconds = float(flush_seconds)
         self._flush_ms = int(1000 * flush_seconds)
@@ -145,25 +149,40 @@ class MlflowTracker:
             self._is_closing = True
             self._ending = self._ending or Ending("FAILED")
             self._changed.notify()
-        begun = time.monotonic()
+        begun, is_said = time.monotonic(), False
         while self._thread.is_alive():
             self._thread.join(0.2)
             now = time.monotonic()
             # Importing MLflow and making the schema, behind others that do the same, take long on a busy machine.
             patience = PATIENCE if self._mirror.has_answered else LONGEST
-            if now - max(self._progress, begun) > patience or now - begun > LONGEST:
+            if now - begun > SAID_AFTER and not is_said:
+                is_said = True
+                _log.info("the last %d trials are being written to MLflow (%s)", self._lacking, self._store.shown)
+            if now - max(self._progress, begun) > patience:
                 self._is_given_up = True
                 self._mirror.kill()
                 self._thread.join(LAST_PAUSE + 2 * FAREWELL)
                 break
-        with self._changed:
-            lacking = len(self._trials.keys() | self._rejected)
+        lacking = self._lacking
         if self._is_given_up or self._rejected:
             _log.warning(
-                "the mirror in MLflow (%s) is incomplete: %s; the study itself is whole",
+                "the mirror in MLflow (%s) is incomplete: %s; the study itself is whole, and this writes the rest: %s",
                 self._store.shown,
                 f"{lacking} trials are not written in full" if lacking else "the search's own run is not ended",
+                self._sync_command(),
             )
+
+    @property
+    def _lacking(self) -> int:
+        """How many trials are not written to their end."""
+        with self._changed:
+            return len(self._trials.keys() | self._rejected)
+
+    def _sync_command(self) -> str:
+        """The command that writes what is missing."""
+        assert self._beginning is not None
+        home = [] if self._home == Path("mlruns") else [f"home={self._home}"]
+        return shlex.join(["python", "-m", "autotune.sync", f"from={self._beginning.study.name}", *home])
 
     def abandon(self) -> None:
         """End the writer at once; what is not written yet is left to whoever has the study now."""

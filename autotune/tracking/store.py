@@ -82,6 +82,7 @@ class Store:
             check_driver("tracking.uri", given)
         file = given.removeprefix("sqlite:///").partition("?")[0]
         self._file = Path(file).resolve() if given.startswith("sqlite:///") and file not in ("", ":memory:") else None
+        self._is_the_homes = self._file == (home / "mlflow.db").resolve()
         self._artifacts = (home.resolve() if self._file is None else self._file.parent) / "artifacts"
         self.uri = given if self._file is None else f"sqlite:///{self._file}"
         self._listeners: dict[str, Callable[..., None]] = {}  # to SQLAlchemy's events
@@ -114,9 +115,13 @@ class Store:
         """
         from mlflow import MlflowClient
 
+        from autotune.tracking import schema  # imports SQLAlchemy
+
         # MLflow maps its tables in a way that SQLAlchemy 2.1 calls deprecated. Not catch_warnings: this is a thread.
         warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
         if self._file is None:
+            if self._is_database:
+                schema.check(self.uri, self.shown)
             client = MlflowClient(self.uri)
             return client, self._experiment(client, experiment).experiment_id
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -124,6 +129,10 @@ class Store:
             self._make()
             self._relax()
             self._check_addresses()
+            if self._is_the_homes:
+                schema.upgrade(self._file)
+            else:
+                schema.check(self.uri, self.shown)
             client = MlflowClient(self.uri)
             found = self._experiment(client, experiment)
             if found.tags.get(BESIDE) == "beside" and found.artifact_location != self._artifacts.as_uri():
@@ -150,6 +159,7 @@ class Store:
 
         found = client.get_experiment_by_name(name)
         if found is not None:
+            self._check_kept(found)
             return found
         location = self._artifacts.as_uri() if self._is_database else None
         tags = {} if self._file is None else {BESIDE: "beside"}
@@ -162,6 +172,14 @@ class Store:
             return found
         share_view(client, made)
         return made
+
+    def _check_kept(self, experiment: Experiment) -> None:
+        """Refuse an experiment that somebody has deleted: MLflow takes no runs for it. Raises UserError."""
+        if experiment.lifecycle_stage == "deleted":
+            restore = ["mlflow", "experiments", "restore", "--experiment-id", experiment.experiment_id]
+            command = f"MLFLOW_TRACKING_URI={shlex.quote(self.shown)} {shlex.join(restore)}"
+            problem = f"the experiment {experiment.name} of {self.shown} is deleted"
+            raise UserError("tracking.experiment", problem, f"restore it ({command}) or give another name")
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -121,6 +121,22 @@ def test_one_that_never_answers_is_given_up_and_gone(
     assert "is incomplete: 1 trials are not written in full; the study itself is whole" in said
 
 
+@pytest.mark.usefixtures("thread")
+def test_what_gets_on_is_waited_for_however_long_it_takes(
+    home: Path, monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]
+) -> None:
+    made = MlflowTracker(home)
+    made.search_started(THE_STUDY, COMPOSED, "", resumed=False)
+    until(lambda: len(Runs.at(home).parents) == 1)
+    monkeypatch.setattr(tracking, "LONGEST", 0.0)  # since the writer has answered, only standing still counts
+    for number in range(40):
+        made.trial_ended(completed(number))
+    made.search_ended(Ending("FINISHED", completed(0), best_history=[(0, 0.75)]))
+    made.close()
+    assert warned() == []
+    assert len(Runs.at(home).children) == 40
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("hasty")
 def test_a_dead_server_is_said_once_and_given_up_at_the_end(
