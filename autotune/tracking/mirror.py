@@ -289,10 +289,14 @@ class Mirror:
         if self._complete:
             return
         assert self._parent is not None
-        for run in children_of(*self._connection(), self._parent.run_id):
+        found = children_of(*self._connection(), self._parent.run_id)
+        for run in sorted(found, key=lambda run: run.info.status == "RUNNING"):  # one that has its end goes first
             identity = Identity.tagged(run.data.tags)
-            if identity is not None:
-                self._children.setdefault(identity, _Run.of(run))
+            if identity is None:
+                continue
+            child = self._children.setdefault(identity, _Run.of(run))
+            if child.run_id != run.info.run_id:  # made twice, as by a client that heard of no answer and asked again
+                self._client.delete_run(run.info.run_id)
         self._complete = True
 
     def _is_written(self, child: _Run, record: Record, tags: Mapping[str, str], status: str) -> bool:

@@ -453,6 +453,14 @@ def test_a_run_that_was_made_unheard_is_found(home: Path, monkeypatch: pytest.Mo
     assert len(runs.children) == 1
 
 
+def test_a_run_that_was_made_twice_is_there_once(home: Path) -> None:
+    runs = mirror(home, completed(0))
+    child = runs.child()
+    again = runs.client.create_run(child.info.experiment_id, tags=dict(child.data.tags))
+    runs = mirror(home, completed(0), resumed=True)
+    assert [run.info.run_id for run in runs.children] == [child.info.run_id] != [again.info.run_id]
+
+
 @pytest.mark.usefixtures("hasty")
 def test_a_trial_that_mlflow_rejects_keeps_no_other_from_being_written(
     home: Path, monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]
