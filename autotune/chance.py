@@ -10,6 +10,7 @@ from statistics import NormalDist
 from autotune.trial import Chance, Record
 
 SURE = 0.05
+TESTS = 2  # ways to find out, either of which is enough
 
 
 def luck(chance: Chance, best: float, looks: int) -> float:
@@ -36,7 +37,7 @@ class Verdict:
         chance: What guessing reaches.
         best: The best value of its metric that any trial measured.
         looks: How many times something was judged.
-        luck: See `luck`.
+        luck: How likely luck alone does as well in that many looks.
     """
 
     chance: Chance
@@ -53,13 +54,25 @@ class Verdict:
         metric, level = self.chance.metric, self.chance.level
         return (
             f"the best {metric} of {self.looks} judged epochs, {self.best:.4g}, is within what guessing reaches: "
-            f"{level:.4g} on {self.chance.samples} samples, and as good as the best of that many guesses by luck "
-            f"with probability {self.luck:.2g}"
+            f"{level:.4g} on {self.chance.samples} samples, and the best trial's answers, dealt out to these at "
+            f"random, do as well in one of that many looks with probability {self.luck:.2g}"
         )
 
 
-def judge(records: Iterable[Record], chance: Chance | None) -> Verdict | None:
-    """Compare the trials of a search with guessing; None where guessing is not known or its metric not measured."""
+def judge(records: Iterable[Record], chance: Chance | None, paired: float | None) -> Verdict | None:
+    """Find out whether a search learnt anything.
+
+    The best value is held against what guessing reaches. That is quick, and blind where the level itself is uncertain,
+    as of skewed targets, or where one class is frequent. So only the paired test says that nothing was learnt.
+
+    Args:
+        records: The trials.
+        chance: What guessing reaches; None where that is not known.
+        paired: How likely the best trial's answers do as well, dealt out at random; None where that is not known.
+
+    Returns:
+        The verdict; None where what is known allows none.
+    """
     if chance is None:
         return None
     values: list[float] = []
@@ -67,8 +80,10 @@ def judge(records: Iterable[Record], chance: Chance | None) -> Verdict | None:
         values += [value for value in record.curves.get(chance.metric, ()) if math.isfinite(value)]
     if not values:
         return None
-    best = min(values) if chance.metric == "val/rmse" else max(values)
-    return Verdict(chance, best, len(values), luck(chance, best, len(values)))
+    best, looks = min(values) if chance.metric == "val/rmse" else max(values), len(values)
+    both = [luck(chance, best, looks), 1.0 if paired is None else paired * looks]
+    verdict = Verdict(chance, best, looks, min(1.0, TESTS * min(both)))
+    return None if paired is None and not verdict.learnt else verdict
 
 
 def _at_least(successes: int, trials: int, probability: float) -> float:

@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,12 +29,11 @@ from autotune.assembly import Assembly, assemble
 from autotune.cost import PeakMemory
 from autotune.data.batches import ArrayData, Epochs
 from autotune.errors import UserError, first_line
-from autotune.executors.lightning import LightningExecutor, leave_memory_unfilled, make_trainer, measured
+from autotune.executors.lightning import LightningExecutor, leave_memory_unfilled, make_trainer, measured, unkept
 from autotune.executors.logger import TrialLogger
 from autotune.executors.memory import NUMBERS_A_PARAMETER, out_of_memory
 from autotune.learner import Learner
 from autotune.live import duration
-from autotune.logs import measuring
 from autotune.settings import Settings
 from autotune.space import SearchValue, Space
 from autotune.trial import Executor
@@ -133,7 +132,7 @@ def try_out(config: Mapping[str, Any], settings: Settings, executor: Executor) -
         few = {"max_epochs": MOST_TIMED, "limit_train_batches": 1, "limit_val_batches": 1}
         with TemporaryDirectory() as nowhere:
             folder = Path(nowhere)
-            trainer = make_trainer(_unkept(assembly), [clock], folder, TrialLogger(folder), **few)
+            trainer = make_trainer(unkept(assembly), [clock], folder, TrialLogger(folder), **few)
             trainer.fit(assembly.module, datamodule=data)
     except UserError:
         raise
@@ -153,16 +152,6 @@ def try_out(config: Mapping[str, Any], settings: Settings, executor: Executor) -
         weights = sum(parameter.nbytes for parameter in assembly.module.parameters())
         taken = max(clock.memory, NUMBERS_A_PARAMETER * weights)
     return Branch(config, None, clock.epoch(assembly), taken, slots)
-
-
-def _unkept(assembly: Assembly) -> Assembly:
-    """The same without the user's own checkpoints and loggers, which would be files."""
-    theirs = assembly.trainer.get("callbacks") or []
-    callbacks = theirs if isinstance(theirs, list) else [theirs]
-    kept = [each for each in callbacks if not isinstance(each, Checkpoint)]
-    logger = assembly.trainer.get("logger")
-    off = {"logger": logger if isinstance(logger, bool) else None}
-    return replace(assembly, trainer={**assembly.trainer, "callbacks": kept, **off})
 
 
 class _FirstBatch(LightningDataModule):
@@ -211,11 +200,9 @@ class _Clock(Checkpoint):
     def __init__(self) -> None:
         self.training = self.validation = math.inf
         self.memory = 0
-        self._peak: PeakMemory | None = None
 
     def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
-        with measuring("memory"):
-            self._peak = PeakMemory(trainer.strategy.root_device)
+        self._peak = PeakMemory(trainer.strategy.root_device)
         self._started = time.perf_counter()
 
     def on_train_batch_start(self, *_: Any) -> None:
@@ -233,10 +220,8 @@ class _Clock(Checkpoint):
         self.validation = min(self.validation, time.perf_counter() - self._began_judging)
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
-        with measuring("memory"):
-            if self._peak is not None:
-                self._peak.sample()
-                self.memory = self._peak.peak()
+        self._peak.sample()
+        self.memory = self._peak.peak()
         self._loaders = trainer.train_dataloader, trainer.val_dataloaders
         trainer.should_stop = trainer.current_epoch > 0 and time.perf_counter() - self._started > ENOUGH
 

@@ -32,7 +32,7 @@ from autotune.kept.outcome import Outcome
 from autotune.kept.storage import open_storage
 from autotune.kept.whole import write_whole
 from autotune.live import check_mode, watch
-from autotune.logs import hush_libraries, measuring
+from autotune.logs import hush_libraries
 from autotune.settings import Settings
 from autotune.space import Space
 from autotune.steering import build_pruner, build_sampler, first_seed, remark, sampler_by_trial
@@ -164,11 +164,25 @@ class Session:
     def _search(self) -> None:
         """Train trials while the budget lasts, then the best again."""
         self._coordinator.run()
-        outcome = self._take_stock()
+        outcome = self._compare_rows(self._take_stock())
         if not self._interrupts and not outcome.is_noise:
             confirmation = Confirmation(self._settings, outcome.records, self._ledger, self._tracker)
             self._interrupts.stage = confirmation
             confirmation.run(self._executor)
+
+    def _compare_rows(self, outcome: Outcome) -> Outcome:
+        """Where the best value may be a guess, train the trial again and look at its answers row by row."""
+        best, look = outcome.best, outcome.best_look
+        if self._interrupts or best is None or look is None or outcome.verdict is not None:
+            return outcome
+        if outcome.notes["guessing"] is None:
+            return outcome
+        _log.info("the best may be a guess: trial %d is trained again, and its answers compared row by row", look[0])
+        luck = self._executor.luck(best.config, look[1], lambda: bool(self._interrupts))
+        if luck is None:
+            return outcome
+        self._ledger.note(paired={"look": look, "luck": luck})
+        return replace(outcome, notes=self._ledger.notes)
 
     def _end(self, status: str) -> Outcome:
         """Write the answer, and have the mirror written; what cannot be written now is by the same command."""
@@ -202,9 +216,7 @@ class Session:
     def _take_stock(self) -> Outcome:
         """Keep with the study what its trials do not tell, and say what it has come to."""
         outcome = Outcome.of(self._ledger, self._settings.name, self._settings.objective, self._composed)
-        chance = None
-        with measuring("what guessing reaches"):
-            chance = None if outcome.best is None else self._executor.chance(outcome.best.config)
+        chance = None if outcome.best is None else self._executor.chance(outcome.best.config)
         self._ledger.note(
             executor=self._executor.name,
             finished=self._coordinator.finished,

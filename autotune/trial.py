@@ -7,7 +7,7 @@ story of one trial as trackers and reports read it. Nothing here knows Optuna, L
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -240,6 +240,12 @@ class Executor(Protocol):
 
     def chance(self, config: Mapping[str, Any]) -> Chance | None:
         """What guessing reaches on the data of a resolved config; None where that is not known."""
+
+    def luck(self, config: Mapping[str, Any], epochs: int, stop: Callable[[], bool]) -> float | None:
+        """How likely a trial's answers after so many epochs, dealt out to the validation rows at random, do as well.
+
+        The trial is trained again, until `stop` says otherwise; None where that is not known.
+        """
 
     def rehearse(self, config: Mapping[str, Any]) -> None:
         """Build what a resolved config says and train nothing.

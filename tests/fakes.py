@@ -43,6 +43,9 @@ class FakeExecutor:
     def chance(self, config: Mapping[str, Any]) -> Chance | None:
         return None
 
+    def luck(self, config: Mapping[str, Any], epochs: int, stop: Callable[[], bool]) -> float | None:
+        return None
+
     def rehearse(self, config: Mapping[str, Any]) -> None: ...
 
     def run(self, desk: Desk) -> None:

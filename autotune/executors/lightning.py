@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,12 @@ class LightningExecutor:
         """What guessing reaches on the data; None for the user's own LightningDataModule."""
         data = build_data(config)
         return guessing(build_task(config, data), data) if isinstance(data, ArrayData) else None
+
+    def luck(self, config: Mapping[str, Any], epochs: int, stop: Callable[[], bool]) -> float | None:
+        """How likely a trial's answers, dealt out to the validation rows at random, do as well; None where unknown."""
+        from autotune.executors.evidence import luck_of_answers  # which trains as this executor does
+
+        return luck_of_answers(config, epochs, stop)
 
     def rehearse(self, config: Mapping[str, Any]) -> None:
         """Build what a resolved config says."""
@@ -261,6 +268,16 @@ def measured(trainer: Trainer) -> dict[str, float]:
     if trainer.optimizers:
         metrics["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
     return metrics
+
+
+def unkept(assembly: Assembly) -> Assembly:
+    """The same without the user's own checkpoints and loggers, which would be files."""
+    theirs = assembly.trainer.get("callbacks") or []
+    callbacks = theirs if isinstance(theirs, list) else [theirs]
+    kept = [each for each in callbacks if not isinstance(each, Checkpoint)]
+    logger = assembly.trainer.get("logger")
+    off = {"logger": logger if isinstance(logger, bool) else None}
+    return replace(assembly, trainer={**assembly.trainer, "callbacks": kept, **off})
 
 
 def make_trainer(

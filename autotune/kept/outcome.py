@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,8 @@ class Outcome:
         seconds: How long it has been searched, over all runs.
         notes: As the last run left it: ``executor``, ``sampler`` and ``pruner`` (names), ``finished`` (why it ended),
             ``refused`` (why, and how many configurations), ``duplicates``, ``guessing`` (the fields of a `Chance`, or
-            None). What is not known yet is missing.
+            None), ``paired`` (the ``look``, see `best_look`, and its ``luck``, see `autotune.chance.judge`). What is
+            not known yet is missing.
         study: Which study it is; None where it is kept nowhere.
         holder: The search that holds it in a database; None where none does.
     """
@@ -107,8 +109,18 @@ class Outcome:
     @cached_property
     def verdict(self) -> Verdict | None:
         """Whether the best is more than guessing reaches; None where that is not known."""
-        guessing = self.notes.get("guessing")
-        return None if guessing is None else judge(self.records, Chance(**guessing))
+        guessing, paired = self.notes.get("guessing"), self.notes.get("paired")
+        luck = paired["luck"] if paired is not None and paired["look"] == self.best_look else None
+        return None if guessing is None else judge(self.records, Chance(**guessing), luck)
+
+    @property
+    def best_look(self) -> list[int] | None:
+        """The number of the best trial and of its best epoch, counted from 1; None where there is none."""
+        if self.best is None:
+            return None
+        curve = self.best.curves.get(self.objective.metric, ())
+        measured = [value for value in curve if math.isfinite(value)]
+        return [self.best.number, list(curve).index(self.objective.best(measured)) + 1] if measured else None
 
     @property
     def is_noise(self) -> bool:

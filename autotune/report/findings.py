@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autotune.kept.outcome import Outcome
-from autotune.logs import measuring
 from autotune.report.cost import Cheaper, cheaper
 from autotune.report.ends import End, ends
 from autotune.report.importance import importances
@@ -44,10 +43,7 @@ class Findings:
     def of(cls, outcome: Outcome) -> Findings:
         """Find out; of a study in which nothing learnable was found, no more than what it cost."""
         known = ends(outcome)
-        surrogate, important = None, {}
-        with measuring("what a report says of single parameters"):
-            surrogate = None if outcome.is_noise else Surrogate.of(outcome, known)
-            important = importances(outcome, surrogate)
+        surrogate = None if outcome.is_noise else Surrogate.of(outcome, known)
         return cls(
             outcome,
             known,
@@ -56,5 +52,5 @@ class Findings:
             edges(outcome),
             savings(outcome),
             cheaper(outcome),
-            important,
+            importances(outcome, surrogate),
         )

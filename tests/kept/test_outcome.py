@@ -105,7 +105,11 @@ def test_a_study_whose_best_is_a_guess_is_noise(tmp_path: Path) -> None:
     finish(ledger, 0, 0.5)
     guessing = {"metric": "val/accuracy", "level": 0.5, "samples": 20, "error": 0.0}
     ledger.note(guessing=guessing)
+    assert Outcome.of(ledger, "s", UP, CONFIG).verdict is None  # the rows were not looked at
+    ledger.note(paired={"look": Outcome.of(ledger, "s", UP, CONFIG).best_look, "luck": 0.5})
     assert Outcome.of(ledger, "s", UP, CONFIG).is_noise
+    ledger.note(paired={"look": [0, 7], "luck": 0.5})  # at another epoch, which was the best once
+    assert Outcome.of(ledger, "s", UP, CONFIG).verdict is None
     ledger.note(guessing={**guessing, "level": 0.01})
     assert not Outcome.of(ledger, "s", UP, CONFIG).is_noise
 

@@ -121,4 +121,4 @@ def test_a_linear_range_goes_on_by_half() -> None:
 def test_where_nothing_was_learnt_no_edge_is_told() -> None:
     study = winning(made.study(peak(1e-2), 8, *ONE, prune=False), optimizer__lr=0.99)
     guessing = {"metric": "val/accuracy", "level": 0.95, "samples": 100, "error": 0.0}
-    assert edges(replace(study, notes={"guessing": guessing})) == []
+    assert edges(replace(study, notes={"guessing": guessing, "paired": {"look": study.best_look, "luck": 0.5}})) == []

@@ -108,7 +108,8 @@ def test_a_running_and_an_interrupted_study_say_so() -> None:
 
 def test_noise_has_no_winner() -> None:
     guessing = {"metric": "val/accuracy", "level": 0.93, "samples": 100, "error": 0.0}
-    lines = told(replace(made.study(score, 30), notes={"guessing": guessing}))
+    study = made.study(score, 30)
+    lines = told(replace(study, notes={"guessing": guessing, "paired": {"look": study.best_look, "luck": 0.5}}))
     assert lines[0].startswith("Nothing learnable was found: ")
     assert lines[1].startswith("The luckiest draw was ")
     assert not any("worth" in line or "costs" in line for line in lines)
