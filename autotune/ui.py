@@ -101,9 +101,7 @@ def show(options: Options) -> int:
 @uncollected()
 def _share_view(store: Store, name: str) -> str:
     try:
-        from mlflow import MlflowClient
-
-        known = [experiment.name for experiment in MlflowClient(store.uri).search_experiments()]
+        known = [experiment.name for experiment in store.client().search_experiments()]
         if name not in known:
             raise UserError("experiment", f"there is no {name} in {store.shown}", nearest(name, known))
         client, experiment_id = store.connect(name)

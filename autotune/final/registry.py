@@ -398,11 +398,10 @@ def config_of_run(run_id: str, home: str, uri: str | None = None) -> str:
     unknown = UserError("from", f"no run {run_id} in {store.shown}", "give the id of a run there")
     if not store.exists:
         raise unknown
-    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     hush_libraries()
-    client = MlflowClient(store.uri)
+    client = store.client()
     try:
         experiment = client.get_experiment(client.get_run(run_id).info.experiment_id)
         client, _ = store.connect(experiment.name)  # follows a home that was moved

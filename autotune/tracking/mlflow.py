@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 PATIENCE = 10.0
 LONGEST = 60.0
 # When it is said that the end is waited for.
-SAID_AFTER = 5.0
+SAID_AFTER = 10.0
 # A trial that trains is written at least so often.
 SELDOM_MS = 30_000
 # One that has ended waits no longer: what is left for the end of the search is waited for.
@@ -155,7 +155,7 @@ class MlflowTracker:
             now = time.monotonic()
             # Importing MLflow and making the schema, behind others that do the same, take long on a busy machine.
             patience = PATIENCE if self._mirror.has_answered else LONGEST
-            if now - begun > SAID_AFTER and not is_said:
+            if now - begun > SAID_AFTER and not is_said and self._lacking:
                 is_said = True
                 _log.info("the last %d trials are being written to MLflow (%s)", self._lacking, self._store.shown)
             if now - max(self._progress, begun) > patience:

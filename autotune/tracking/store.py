@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,13 +115,10 @@ class Store:
         """
         from mlflow import MlflowClient
 
-        from autotune.tracking import schema  # imports SQLAlchemy
-
         # MLflow maps its tables in a way that SQLAlchemy 2.1 calls deprecated. Not catch_warnings: this is a thread.
         warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
         if self._file is None:
-            if self._is_database:
-                schema.check(self.uri, self.shown)
+            self._check_schema()
             client = MlflowClient(self.uri)
             return client, self._experiment(client, experiment).experiment_id
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -129,15 +126,34 @@ class Store:
             self._make()
             self._relax()
             self._check_addresses()
-            if self._is_the_homes:
-                schema.upgrade(self._file)
-            else:
-                schema.check(self.uri, self.shown)
+            self._check_schema()
             client = MlflowClient(self.uri)
             found = self._experiment(client, experiment)
             if found.tags.get(BESIDE) == "beside" and found.artifact_location != self._artifacts.as_uri():
                 self._move(found.artifact_location)
         return client, found.experiment_id
+
+    def client(self) -> MlflowClient:
+        """A client of what is there, with no experiment made.
+
+        Raises:
+            Exception: As `connect`.
+        """
+        from mlflow import MlflowClient
+
+        with nullcontext() if self._file is None else self._locked():
+            self._check_schema()
+            return MlflowClient(self.uri)
+
+    def _check_schema(self) -> None:
+        """Bring the home's own database up to this MLflow, and refuse any other that an earlier one made."""
+        from autotune.tracking import schema  # imports SQLAlchemy
+
+        if self._is_the_homes:
+            assert self._file is not None
+            schema.upgrade(self._file)
+        elif self._is_database:
+            schema.check(self.uri, self.shown)
 
     def close(self) -> None:
         """Leave the whole database in its one file, as whoever copies it expects."""
@@ -178,7 +194,7 @@ class Store:
         if experiment.lifecycle_stage == "deleted":
             restore = ["mlflow", "experiments", "restore", "--experiment-id", experiment.experiment_id]
             command = f"MLFLOW_TRACKING_URI={shlex.quote(self.shown)} {shlex.join(restore)}"
-            problem = f"the experiment {experiment.name} of {self.shown} is deleted"
+            problem = f"the experiment {experiment.name} is deleted in MLflow"
             raise UserError("tracking.experiment", problem, f"restore it ({command}) or give another name")
 
     @contextmanager

@@ -77,6 +77,12 @@ def test_a_database_that_the_user_names_is_left_as_it_is(old: Path, tmp_path: Pa
     assert list(old.parent.glob("*.bak-*")) == []
 
 
+def test_who_only_looks_something_up_finds_it_upgraded_after_a_copy(old: Path) -> None:
+    store = Store(None, old.parent)
+    assert {each.name for each in store.client().search_experiments()} == {"autotune", "Default"}
+    assert revision(old.with_name(f"mlflow.db.bak-{OLD}")) == OLD
+
+
 def test_what_cannot_be_upgraded_is_as_it_was(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(file: Path) -> None:
         with closing(sqlite3.connect(file)) as connection, connection:
@@ -102,7 +108,7 @@ def test_a_deleted_experiment_names_its_remedy(home: Path) -> None:
     client, experiment = store.connect("mine")
     client.delete_experiment(experiment)
     remedy = rf"restore it \(MLFLOW_TRACKING_URI=.*mlflow.db mlflow experiments restore --experiment-id {experiment}\)"
-    with pytest.raises(UserError, match=rf"^tracking.experiment: the experiment mine of .* is deleted; {remedy}"):
+    with pytest.raises(UserError, match=rf"^tracking.experiment: the experiment mine is deleted in MLflow; {remedy}"):
         store.connect("mine")
     client.restore_experiment(experiment)
     store.connect("mine")
