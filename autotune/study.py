@@ -52,6 +52,8 @@ _log = logging.getLogger(__name__)
 # A finite space of more points than this is not listed; its end is guessed from draws that bring nothing new.
 LISTED = 10_000
 FRUITLESS_DRAWS = 200
+# Full trainings, one after another, that the time of a study is to hold.
+ROUNDS = 3
 
 
 @dataclass(slots=True)
@@ -79,6 +81,7 @@ class Coordinator:
         sampler: Optuna's, its random state its own.
         pruning: Which trials are stopped early.
         anew: The sampler for a trial, by its number; None where one sampler draws them all.
+        clock: Tells seconds.
     """
 
     def __init__(
@@ -91,7 +94,9 @@ class Coordinator:
         sampler: BaseSampler,
         pruning: Pruning,
         anew: Callable[[int], BaseSampler] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._settings = settings
         self._objective = settings.objective
         self._budget = settings.budget
@@ -105,13 +110,15 @@ class Coordinator:
         self._unlisted: list[dict[str, Any]] | None = None
         self._listable = False
         self._spent_before = ledger.seconds
-        self._begun_at = time.monotonic()
+        self._begun_at = self._clock()
         self.refused: dict[str, str] = {}
         self.duplicates = 0
         self.epochs = 0
         self.finished: str | None = None
         self._drawn_out: str | None = None  # why no trial is begun any more, while some may still train
-        self.interrupted = False
+        self._is_stopped = False
+        self._training_since: float | None = None
+        self._trained_epochs = 0
         self._searched = space.parameters()
         self._flat = {} if knows_trees(sampler) else {name: each.distribution for name, each in self._searched.items()}
         self._anew = anew
@@ -159,21 +166,40 @@ class Coordinator:
     def interrupt(self, why: str) -> None:
         """Begin nothing more, end what trains as interrupted; it is taken up again when the study goes on."""
         self.finished = self.finished or why
-        self.interrupted = True
+        self._is_stopped = True
+
+    @property
+    def in_training(self) -> int:
+        """How many trials are in training."""
+        return len(self._running)
 
     @property
     def seconds(self) -> float:
         """How long the study has been searched, over all runs."""
-        return self._spent_before + time.monotonic() - self._begun_at
+        return self._spent_before + self._clock() - self._begun_at
 
     # What the executor calls.
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether what trains must stop at the next batch: when told so, and when the time is up."""
+        if not self._is_stopped and self._budget.seconds is not None and self.seconds >= self._budget.seconds:
+            self.interrupt(f"budget.seconds={self._budget.seconds:.15g} is used up")
+        return self._is_stopped
+
     def next_trial(self) -> Trial | None:
-        """The next trial: one left over from an earlier run, else a new one while the budget lasts."""
-        if self._spent():
+        """The next trial: one left over from an earlier run, else a new one while the budget lasts.
+
+        None too where another one beside those in training would leave too little time for any of them.
+        """
+        if self._spent() or self._is_crowded():
             return None
+        if self._training_since is None:
+            self._training_since = self._clock()
         if self._left_over:
             return self._take_up(self._left_over.pop(0))
+        if self._drawn_out is not None:
+            return None
         if self._budget.trials is not None and self._ledger.count >= self._budget.trials:
             self._drawn_out = f"budget.trials={self._budget.trials} is used up"
             return None
@@ -199,6 +225,7 @@ class Coordinator:
 
     def judge(self, epoch: Epoch) -> Reason | None:
         """Write an epoch down and say whether the trial goes on."""
+        self._trained_epochs += 1
         running = self._running[epoch.number]
         running.divergence = self._objective.divergence(epoch.metrics, running.curves)
         is_reported = self._hear(epoch)
@@ -528,13 +555,25 @@ class Coordinator:
         self._ledger.keep_would_stop(number, epochs, self._leagues.end(number, TrialState.PRUNED))
         return True
 
+    def _is_crowded(self) -> bool:
+        """Whether a further trial at once would end with the time before it was trained.
+
+        All in training share the pace that was measured so far. So many go at once that `ROUNDS` of full trainings fit
+        into the whole time, and none is begun that could not come to its end in the time that is left.
+        """
+        longest = max((each.max_epochs for each in self._running.values()), default=0)
+        if self._budget.seconds is None or not 0 < longest < math.inf:
+            return False
+        if self._training_since is None or not self._trained_epochs:
+            return True  # until the first epoch says how long one takes
+        pace = self._trained_epochs / max(self._clock() - self._training_since, 1e-9)
+        left = self._budget.seconds - self.seconds
+        at_once = min(self._budget.seconds / ROUNDS, left) * pace / longest
+        return len(self._running) + 1 > at_once
+
     def _spent(self) -> bool:
         """Whether nothing more may be trained."""
-        if self.interrupted:
-            return True
-        if self._budget.seconds is not None and self.seconds >= self._budget.seconds:
-            self.interrupt(f"budget.seconds={self._budget.seconds:.15g} is used up")
-        elif self._budget.epochs is not None and self.epochs >= self._budget.epochs:
+        if not self.interrupted and self._budget.epochs is not None and self.epochs >= self._budget.epochs:
             self.interrupt(f"budget.epochs={self._budget.epochs} is used up")
         return self.interrupted
 

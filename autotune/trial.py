@@ -202,7 +202,7 @@ class Desk(Protocol):
         """Whether everything that trains must stop at the next batch and end as INTERRUPTED."""
 
     def next_trial(self) -> Trial | None:
-        """The next trial to train, or None when there is nothing more to start."""
+        """The next trial to train, or None when there is nothing more to start, or not beside those in training."""
 
     def resumed(self, number: int, epochs: Sequence[Epoch]) -> None:
         """Hear that a trial goes on behind these epochs, its first, which an earlier run trained and judged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -46,6 +47,7 @@ class Search:
     opened: ClassVar[list[Search]] = []
 
     def __init__(self, folder: Path, executor: FakeExecutor, pruner: str = "none", **changes: Any) -> None:
+        clock = changes.pop("clock", time.monotonic)
         config = {**CONFIG, **changes}
         storage, journal = open_storage({"name": "journal"}, folder)
         self.settings = Settings.of({**config, "home": str(folder)})
@@ -60,7 +62,7 @@ class Search:
         sampler = optuna.samplers.RandomSampler(seed=len(self.ledger.trials()))
         self.executor = executor
         self.coordinator = Coordinator(
-            self.settings, Space(config), self.ledger, executor, self.tracker, sampler, prunings[pruner]
+            self.settings, Space(config), self.ledger, executor, self.tracker, sampler, prunings[pruner], clock=clock
         )
         self.opened.append(self)
 
@@ -117,6 +119,49 @@ def test_the_epoch_budget_is_kept_to_the_epoch(tmp_path: Path, slots: int) -> No
     assert search.coordinator.finished == "budget.epochs=40 is used up"
     assert search.states["RUNNING"] == 0
     assert search.reasons["interrupted"] == search.states["WAITING"] > 0
+
+
+class Timed(FakeExecutor):
+    """An epoch of any trial takes a second, however many are in training."""
+
+    def __init__(self, slots: int) -> None:
+        super().__init__(slots=slots)
+        self.now = 0.0
+        self.at_once: list[int] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def _advance(self, desk: Any, *member: Any) -> Any:
+        self.now += 1
+        self.at_once.append(desk.in_training)
+        return super()._advance(desk, *member)
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(54, 2), (108, 4), (20, 1), (2000, 16)])
+def test_so_many_train_at_once_that_three_rounds_fit_into_the_time(tmp_path: Path, seconds: int, most: int) -> None:
+    executor = Timed(slots=16)
+    search = Search(tmp_path, executor, budget=budget(seconds=seconds), clock=executor.clock).run()
+    assert executor.now <= seconds + most
+    assert max(executor.at_once) == most
+    assert search.reasons["interrupted"] <= 1  # the last one, which had the processor to itself
+    assert search.reasons["completed"] >= seconds // 9 - 2 * most
+
+
+def test_without_a_limit_of_time_all_slots_are_taken(tmp_path: Path) -> None:
+    executor = Timed(slots=5)
+    Search(tmp_path, executor, clock=executor.clock).run()
+    assert max(executor.at_once) == 5
+
+
+def test_the_time_is_up_in_the_middle_of_an_epoch_too(tmp_path: Path) -> None:
+    """An executor asks at each batch."""
+    executor = Timed(slots=1)
+    search = Search(tmp_path, executor, budget=budget(seconds=3), clock=executor.clock)
+    assert not search.coordinator.interrupted
+    executor.now = 3.0
+    assert search.coordinator.interrupted
+    assert search.coordinator.finished == "budget.seconds=3 is used up"
 
 
 def test_the_time_budget_ends_the_search(tmp_path: Path) -> None:

@@ -221,8 +221,8 @@ class _Processes:
             if self._nothing_more or self._in_training >= self._slots:
                 return None
             trial = self._desk.next_trial()
-            if trial is None:
-                self._nothing_more = True
+            if trial is None:  # there may be more once one of those in training has ended
+                self._nothing_more = self._in_training == 0
                 return None
             kind = _Kind.of(trial.config)
             present = [each for each in self._workers if not each.is_gone]
