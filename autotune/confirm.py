@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,9 +55,20 @@ class Confirmation:
         records: The trials of the search, by number.
         ledger: Where the study is kept.
         tracker: What mirrors it.
+        clock: Tells seconds.
     """
 
-    def __init__(self, settings: Settings, records: Sequence[Record], ledger: Ledger, tracker: Tracker) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        records: Sequence[Record],
+        ledger: Ledger,
+        tracker: Tracker,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._begun_at = clock()
+        self._round: list[tuple[Record, Logged]] | None = None  # ended, where a whole round is waited for
         self._objective = settings.objective
         self._confirm = settings.confirm
         self._ledger = ledger
@@ -71,7 +83,9 @@ class Confirmation:
         used = {record.config["seed"] for record in self._records}
         free = (seed % 2**32 for seed in itertools.count(settings.seed + 1) if seed % 2**32 not in used)
         self._seeds = list(itertools.islice(free, max(self._confirm.seeds, self._confirm.most_seeds)))
-        self.interrupted = False
+        self._is_stopped = False
+        self._is_over = False  # since its time is
+        self._was_cut = False  # whether something was interrupted in training
 
     def run(self, executor: Executor) -> None:
         """Train the best configurations again, and with further seeds those that cannot be told apart.
@@ -83,7 +97,9 @@ class Confirmation:
         count = self._confirm.seeds
         if not best or not count:
             return
-        _log.info("confirming the best %d with %d other seeds", len(best), count)
+        seconds = count * sum(_seconds(each) for each in best)
+        limit = "" if self._confirm.seconds is None else f", at most {self._confirm.seconds:.15g} s"
+        _log.info("confirming the best %d with %d other seeds: about %.0f s%s", len(best), count, seconds, limit)
         self._train(executor, best, self._seeds[:count])
         while not self.interrupted and count < self._confirm.most_seeds:
             found = self._standing()
@@ -100,7 +116,15 @@ class Confirmation:
     def interrupt(self, why: str) -> None:
         """Begin nothing more; what trains is interrupted, and taken up again when the study goes on."""
         _log.debug("confirmation %s", why)
-        self.interrupted = True
+        self._is_stopped = True
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether what trains must stop at the next batch: when told so, and when the time is up."""
+        limit = self._confirm.seconds
+        if not self._is_stopped and limit is not None and self._clock() - self._begun_at >= limit:
+            self._end_in_time()
+        return self._is_stopped
 
     # What the executor calls.
 
@@ -156,24 +180,63 @@ class Confirmation:
             ended=datetime.now(UTC),
             error=running.divergence if end.reason == Reason.DIVERGED else end.said,
         )
-        if end.reason not in (Reason.ERROR, Reason.INTERRUPTED):
-            self._ledger.confirm(record)
-            self._kept[_identity(record)] = record
-            _log.info("%s", record.line)
-        if end.reason != Reason.INTERRUPTED:
-            self._checkpoints.drop(self._checkpoint(record))
-        self._tracker.trial_ended(replace(record, logged=running.logged.followed_by(end.logged)))
+        logged = running.logged.followed_by(end.logged)
+        self._was_cut = self._was_cut or end.reason == Reason.INTERRUPTED
+        if self._round is not None and end.reason not in (Reason.ERROR, Reason.INTERRUPTED):
+            self._round.append((record, logged))
+        else:
+            self._write(record, logged)
         if end.reason == Reason.ERROR:
             raise TrialCodeError(record) from end.error
 
     # How it does it.
 
-    def _train(self, executor: Executor, records: Iterable[Record], seeds: Sequence[int]) -> None:
+    def _train(self, executor: Executor, records: Sequence[Record], seeds: Sequence[int]) -> None:
         # Seed by seed, so that an interrupted confirmation has compared all on the seeds it came to.
+        if self._confirm.seconds is None:
+            self._pile = self._missing(records, seeds)
+            if self._pile:
+                executor.run(self)
+            return
+        longest = 0.0
+        for seed in seeds:
+            begun = self._clock()
+            if begun + longest > self._begun_at + self._confirm.seconds:
+                self._end_in_time()
+            if self.interrupted:
+                return
+            self._pile, self._round = self._missing(records, [seed]), []
+            try:
+                if self._pile:
+                    executor.run(self)
+            finally:
+                self._close_round()
+            longest = max(longest, self._clock() - begun)
+
+    def _missing(self, records: Sequence[Record], seeds: Sequence[int]) -> list[Record]:
         again = [_again(record, seed) for seed in seeds for record in records]
-        self._pile = [each for each in again if _identity(each) not in self._kept]
-        if self._pile:
-            executor.run(self)
+        return [each for each in again if _identity(each) not in self._kept]
+
+    def _end_in_time(self) -> None:
+        _log.info("ended: confirm.seconds=%.15g is used up", self._confirm.seconds)
+        self._is_over = self._is_stopped = True
+
+    def _close_round(self) -> None:
+        """Write down what ended in a round; one that the time cut off counts for none, and is trained anew later."""
+        ended, self._round = self._round or [], None
+        for record, logged in ended:
+            if self._is_over and (self._pile or self._was_cut):
+                record = replace(record, state=State.WAITING, reason=Reason.INTERRUPTED, objective=None)
+            self._write(record, logged)
+
+    def _write(self, record: Record, logged: Logged) -> None:
+        if record.reason not in (Reason.ERROR, Reason.INTERRUPTED):
+            self._ledger.confirm(record)
+            self._kept[_identity(record)] = record
+            _log.info("%s", record.line)
+        if record.reason != Reason.INTERRUPTED:
+            self._checkpoints.drop(self._checkpoint(record))
+        self._tracker.trial_ended(replace(record, logged=logged))
 
     def _checkpoint(self, record: Record) -> Path:
         return self._checkpoints.of_confirmation(*_identity(record))
@@ -197,6 +260,13 @@ def best_configurations(records: Iterable[Record], top: int, direction: str) -> 
     for each in complete:
         distinct.setdefault(_without_seed(each.config), each)
     return list(distinct.values())[:top]
+
+
+def _seconds(record: Record) -> float:
+    """How long a trial was trained, as far as it had the machine to itself."""
+    if "cost/epoch_seconds" in record.cost:
+        return record.cost["cost/epoch_seconds"] * record.epochs
+    return 0.0 if record.ended is None else (record.ended - record.started).total_seconds()
 
 
 def _again(record: Record, seed: int) -> Record:

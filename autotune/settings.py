@@ -151,11 +151,13 @@ class Confirm:
         top: How many configurations; 0 confirms none.
         seeds: On how many seeds that are new to all of them.
         most_seeds: On how many at most, while the best cannot be told apart.
+        seconds: How long it may take; None for as long as it takes.
     """
 
     top: int
     seeds: int
     most_seeds: int
+    seconds: float | None = None
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> Confirm:
@@ -166,7 +168,13 @@ class Confirm:
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_CONFIRMED:
                 problem = f"{value} is no number of them"
                 raise UserError(f"confirm.{key}", problem, f"give a whole number from 0 to {MOST_CONFIRMED}")
-        return cls(**counts)
+        seconds = section.get("seconds")
+        if seconds is not None and (
+            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LARGEST
+        ):
+            remedy = "give a number above 0, or null for as long as it takes"
+            raise UserError("confirm.seconds", f"{seconds} is no limit", remedy)
+        return cls(**counts, seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True)

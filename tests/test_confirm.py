@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,48 @@ def test_it_can_be_left_out(none: dict[str, int]) -> None:
     executor, _, _ = confirm(ledger, **none)
     assert not executor.trained
     assert not ledger.confirmations()
+
+
+class Timed(FakeExecutor):
+    """An epoch takes a second."""
+
+    def __init__(self, slots: int = 1) -> None:
+        super().__init__(by_rate, slots=slots)
+        self.now = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def _advance(self, desk: Any, *member: Any) -> Any:
+        self.now += 1
+        return super()._advance(desk, *member)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5])
+@pytest.mark.parametrize(("seconds", "rounds"), [(3, 0), (9, 1), (17, 2), (100, 3)])
+def test_its_time_is_spent_on_whole_rounds_of_seeds(
+    seconds: int, rounds: int, slots: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A round trains two configurations for three epochs, and asks once more at the end of each."""
+    ledger, executor, tracker = ledger_of(0.1, 0.2), Timed(slots), FakeTracker()
+    limited = replace(settings(top=2), confirm=Confirm(2, 3, 3, seconds))
+    caplog.set_level("INFO", logger="autotune.confirm")
+    Confirmation(limited, ledger.records(), ledger, tracker, executor.clock).run(executor)
+    found = [(each.number, each.config["seed"]) for each in ledger.confirmations()]
+    assert sorted(found) == [(number, seed) for number in (0, 1) for seed in (1, 2, 3)[:rounds]]
+    assert executor.now <= seconds + slots
+    assert len([each for each in tracker.ended if each.reason == Reason.COMPLETED]) == len(found)
+    assert (f"ended: confirm.seconds={seconds} is used up" in caplog.text) == (rounds < 3)
+    Confirmation(settings(top=2), ledger.records(), ledger, tracker).run(FakeExecutor(by_rate))
+    assert len(ledger.confirmations()) == 6
+
+
+def test_it_says_how_long_it_will_take(caplog: pytest.LogCaptureFixture) -> None:
+    ledger = ledger_of(0.1, 0.2)
+    records = [replace(each, cost={"cost/epoch_seconds": 20.0}) for each in ledger.records()]
+    caplog.set_level("INFO", logger="autotune.confirm")
+    Confirmation(settings(top=2), records, ledger, FakeTracker()).run(FakeExecutor(by_rate))
+    assert "confirming the best 2 with 3 other seeds: about 120 s" in caplog.text
 
 
 def test_an_interrupted_one_goes_on_with_what_is_missing() -> None:
