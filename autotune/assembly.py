@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 
@@ -20,6 +23,7 @@ from autotune.data.joined import joined
 from autotune.data.source import Source
 from autotune.errors import UserError, nearest
 from autotune.learner import Learner
+from autotune.logs import measuring
 from autotune.optim.schedules import Schedule, Warmup
 from autotune.optim.update import Update
 from autotune.task import Task, weights_of
@@ -225,7 +229,9 @@ def build_update(optimizer: Mapping[str, Any], trainer: Mapping[str, Any]) -> Up
     )
 
 
-def build_optimizer(section: Mapping[str, Any], parameters: Iterator[nn.Parameter]) -> Optimizer:
+def build_optimizer(
+    section: Mapping[str, Any], parameters: Iterator[nn.Parameter] | Iterator[dict[str, Any]]
+) -> Optimizer:
     """The section ``optimizer``.
 
     Raises:
@@ -279,9 +285,79 @@ def _take_over(module: LightningModule, config: Mapping[str, Any]) -> Schedule |
         if config["optimizer"].get(key):
             problem = f"{config['optimizer'][key]} is for an nn.Module, whose updates autotune makes"
             raise UserError(f"optimizer.{key}", problem, "leave it out with a LightningModule")
-    optimizer = partial(build_optimizer, config["optimizer"])
-    module.configure_optimizers = lambda: optimizer(module.parameters())  # type: ignore[method-assign]
+    own = module.configure_optimizers if is_overridden("configure_optimizers", module) else list
+    if not module.automatic_optimization:
+        made: list[Optimizer] = []
+        with suppress(Exception):  # it may ask for its Trainer, and the number is only said
+            made = optimizers_in(own())
+        raise _not_for_one(module, len(made), config["optimizer"])
+
+    def configure() -> Optimizer:
+        made: list[Optimizer] = []
+        with measuring(f"what {type(module).__name__} says of its parameter groups", "all parameters are one group"):
+            made = optimizers_in(own())
+        if len(made) > 1 or not module.automatic_optimization:
+            raise _not_for_one(module, len(made), config["optimizer"])
+        return _grouped(config["optimizer"], module, made[0] if made else None)
+
+    module.configure_optimizers = configure  # type: ignore[method-assign]
     return build_schedule(config["schedule"])
+
+
+def _not_for_one(module: LightningModule, count: int, optimizer: Mapping[str, Any]) -> UserError:
+    """What is wrong where one optimizer is to do what the module does with its own."""
+    how = "" if module.automatic_optimization else " optimizes by hand (automatic_optimization = False)"
+    many = f"{' and' if how else ''} makes {count} optimizers of its own" if count > 1 else ""
+    problem = (
+        f"{type(module).__name__}{how}{many}, and {optimizer.get('name', optimizer['_target_'])} is one for all of it"
+    )
+    return UserError(
+        "optimizer", problem, "give optimizer=own schedule=own (its rates are then the model's: model.lr=...)"
+    )
+
+
+def optimizers_in(returned: Any) -> list[Optimizer]:
+    """The optimizers in what ``configure_optimizers`` returned, in any of the forms that Lightning takes."""
+    if isinstance(returned, Optimizer):
+        return [returned]
+    if isinstance(returned, Mapping):
+        return optimizers_in(returned.get("optimizer"))
+    return [each for part in returned for each in optimizers_in(part)] if isinstance(returned, list | tuple) else []
+
+
+def _grouped(section: Mapping[str, Any], module: LightningModule, own: Optimizer | None) -> Optimizer:
+    """The config's optimizer with the module's own groups of parameters, where it has several.
+
+    Their weight decays and the ratios between their rates are the module's. The config's rate is that of the groups
+    that have the rate which the module's optimizer was made with, else of the group with the highest one.
+    """
+    if own is None:
+        return build_optimizer(section, module.parameters())
+    groups = own.param_groups
+    if len(groups) == 1:
+        return build_optimizer(section, iter(groups[0]["params"]))
+    decays = _own_decays(own)
+    parts = [
+        {"params": group["params"], **({} if decays is None else {"weight_decay": decay})}
+        for group, decay in zip(groups, decays or groups, strict=True)
+    ]
+    made = build_optimizer(section, iter(parts))
+    rates = [float(group.get("initial_lr", group.get("lr", 1.0))) for group in groups]
+    base = own.defaults.get("lr", 0.0)
+    base = float(base) if base in rates else max(rates)
+    for group, rate in zip(made.param_groups, rates, strict=True):
+        group["lr"] *= rate / base if base > 0 else 1.0
+    return made
+
+
+def _own_decays(own: Optimizer) -> list[float] | None:
+    """The weight decay of each group; None where the module says nothing of it."""
+    decays = [group.get("weight_decay") for group in own.param_groups]
+    if None in decays:
+        return None
+    default = inspect.signature(type(own)).parameters.get("weight_decay")
+    unsaid = default is not None and all(decay == default.default for decay in decays)
+    return None if unsaid else [float(decay) for decay in decays if decay is not None]
 
 
 def _with_average(trainer: dict[str, Any]) -> dict[str, Any]:

@@ -233,7 +233,7 @@ class Coordinator:
         self._tracker.trial_advanced(self._story(epoch.number))
         if running.divergence is not None:
             return Reason.DIVERGED
-        if step >= running.max_epochs:
+        if epoch.is_last or step >= running.max_epochs:
             return None
         if is_reported and self._leagues.would_stop(epoch.number) and not self._audits(epoch.number, step):
             return Reason.PRUNED

@@ -133,12 +133,14 @@ class Epoch:
         metrics: ``train/loss``, ``val/loss``, ``val/<metric>``, ``lr`` (the epoch's last learning rate). A value may
             be NaN or infinite: the coordinator judges that.
         logged: What was logged through the module's logger since the last epoch.
+        is_last: Whether the training ends with it by itself, as by ``trainer.max_steps`` or a callback.
     """
 
     number: int
     epoch: int
     metrics: Mapping[str, float]
     logged: Logged = NOTHING_LOGGED
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -454,3 +454,86 @@ def test_what_is_refused_would_indeed_fail() -> None:
 def test_what_cannot_be_built_raises_when_it_is_looked_at() -> None:
     config = resolved(data={"_target_": "autotune.data.digits.Digit"})
     assert mistake(lambda: refusal(config)).startswith("data._target_: autotune.data.digits.Digit cannot be imported")
+
+
+# A module's own groups of parameters, under the config's optimizer.
+
+
+class Grouped(OwnModule):
+    """Its optimizer has groups, as the test says."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def configure_optimizers(self) -> Any:
+        weight, bias = [self.layer.weight], [self.layer.bias]
+        match self.kind:
+            case "decays":
+                groups = [{"params": weight, "weight_decay": 0.01}, {"params": bias, "weight_decay": 0.0}]
+                return {"optimizer": torch.optim.AdamW(groups, lr=3.0)}
+            case "rates":
+                return torch.optim.SGD([{"params": weight, "lr": 0.02}, {"params": bias}], lr=0.2)
+            case "rates of its own":
+                made = torch.optim.Adam([{"params": weight, "lr": 0.1}, {"params": bias, "lr": 0.4}])
+                return [made], [torch.optim.lr_scheduler.LambdaLR(made, lambda _: 0.0)]
+            case "one":
+                return torch.optim.SGD(bias, lr=3.0, weight_decay=0.5)
+            case "several":
+                return [torch.optim.SGD(weight), torch.optim.SGD(bias)]
+        raise LookupError("no such kind")
+
+
+def grouped(kind: str) -> Any:
+    adam = {"name": "adam", "_target_": "torch.optim.Adam", "lr": 0.5, "weight_decay": 0.25}
+    model = {"_target_": f"{HERE}.Grouped", "kind": kind}
+    made = assemble(resolved(model=model, data=OWN_DATA, optimizer=adam)).module
+    return made.configure_optimizers()
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("decays", [(10, 0.5, 0.01), (1, 0.5, 0.0)]),
+        ("rates", [(10, 0.05, 0.25), (1, 0.5, 0.25)]),
+        ("rates of its own", [(10, 0.125, 0.25), (1, 0.5, 0.25)]),
+        ("one", [(1, 0.5, 0.25)]),
+        ("broken", [(11, 0.5, 0.25)]),
+    ],
+)
+def test_a_module_s_own_groups_stay_with_their_decays_and_the_ratios_of_their_rates(
+    kind: str, expected: list[tuple[int, float, float]]
+) -> None:
+    made = grouped(kind)
+    assert type(made) is torch.optim.Adam
+    found = [
+        (sum(each.numel() for each in group["params"]), group["lr"], group["weight_decay"])
+        for group in made.param_groups
+    ]
+    assert found == [pytest.approx(each) for each in expected]
+
+
+def test_several_optimizers_are_not_replaced_by_one() -> None:
+    assert mistake(lambda: grouped("several")).startswith(
+        "optimizer: Grouped makes 2 optimizers of its own, and adam is one for all of it; give optimizer=own schedule="
+    )
+
+
+def test_an_optimizer_and_a_scheduler_of_torch_may_be_parts_of_a_model() -> None:
+    parts = {
+        "optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.125},
+        "scheduler": {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "_partial_": True, "patience": 3},
+    }
+    config = resolved(model={"_target_": f"{HERE}.Kept", "parts": parts}, data=OWN_DATA, optimizer=OWN, schedule=OWN)
+    module: Any = assemble(config).module
+    made = module.parts["optimizer"](params=module.parameters())
+    assert (type(made), made.param_groups[0]["lr"]) == (torch.optim.Adam, 0.125)
+    assert module.parts["scheduler"](made).patience == 3
+
+
+class Kept(OwnModule):
+    """Keeps what it is given."""
+
+    def __init__(self, parts: Any) -> None:
+        super().__init__()
+        self.parts = parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -153,7 +154,9 @@ class _Reporter(Checkpoint):
         metrics = self.measured = measured(trainer)
         logged = self._logger.take(metrics)
         try:
-            reason = self._desk.judge(Epoch(self._number, trainer.current_epoch, metrics, logged))
+            reason = self._desk.judge(
+                Epoch(self._number, trainer.current_epoch, metrics, logged, is_last=trainer.should_stop)
+            )
         except BaseException as error:
             self.desk_error = error
             raise
@@ -169,14 +172,16 @@ class _Scheduled(Callback):
 
     _kept: dict[str, Any] | None = None
 
-    def __init__(self, schedule: Schedule, epochs: int) -> None:
+    def __init__(self, schedule: Schedule, epochs: float) -> None:
         self._schedule = schedule
         self._epochs = epochs
         self._losses: list[torch.Tensor] = []
 
     def on_train_start(self, trainer: Trainer, _: LightningModule) -> None:
-        updates = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
-        self._rate = LearningRate(trainer.optimizers[0], self._schedule, updates, self._epochs)
+        batches = trainer.num_training_batches
+        updates = None if math.isinf(batches) else -(-int(batches) // trainer.accumulate_grad_batches)
+        most = trainer.max_steps if trainer.max_steps > 0 else None
+        self._rate = LearningRate(trainer.optimizers[0], self._schedule, updates, self._epochs, most)
         if self._kept is not None:
             self._rate.load_state_dict(self._kept)
 
@@ -199,6 +204,13 @@ class _Scheduled(Callback):
         if self._losses:
             self._rate.after_epoch(torch.stack(self._losses).mean().item())
             self._losses.clear()
+
+
+class _LastStep(Callback):
+    """Has a training that ``trainer.max_steps`` ends within an epoch judge what it came to."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop |= 0 < trainer.max_steps <= trainer.global_step
 
 
 def leave_memory_unfilled() -> None:
@@ -317,8 +329,10 @@ def make_trainer(
 def callbacks(assembly: Assembly, ours: list[Callback]) -> list[Callback]:
     """The Trainer's callbacks: the user's, the schedule's, then ours."""
     theirs = assembly.trainer.get("callbacks") or []
-    schedule = [] if assembly.schedule is None else [_Scheduled(assembly.schedule, assembly.trainer["max_epochs"])]
-    return [*(theirs if isinstance(theirs, list) else [theirs]), *schedule, *ours]
+    epochs = assembly.trainer.get("max_epochs")
+    laid_out_for = epochs if isinstance(epochs, int) and epochs > 0 else math.inf
+    schedule = [] if assembly.schedule is None else [_Scheduled(assembly.schedule, laid_out_for)]
+    return [*(theirs if isinstance(theirs, list) else [theirs]), *schedule, _LastStep(), *ours]
 
 
 def _logger(assembly: Assembly, ours: TrialLogger | None) -> Any:

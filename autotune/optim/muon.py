@@ -37,6 +37,9 @@ class MuonWithAdamW(Optimizer):
         if not hasattr(torch.optim, "Muon"):
             raise UserError("optimizer", f"torch {torch.__version__} has no Muon", "install torch 2.9 or newer")
         everything = list(params)
+        if any(isinstance(each, dict) for each in everything):
+            problem = f"Muon groups parameters by itself, and the module has {len(everything)} groups of its own"
+            raise UserError("optimizer", problem, "give another optimizer")
         matrices = [each for each in everything if each.ndim == 2]
         others = [each for each in everything if each.ndim != 2]
         if not matrices:

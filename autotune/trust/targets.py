@@ -107,7 +107,11 @@ INNER = {
         ),
     ),
 }
-PART = Place("makes no part of it", "name an nn.Module", ("torch.nn.Module",))
+PART = Place(
+    "makes no part of it",
+    "name an nn.Module, or an optimizer or scheduler of torch.optim with _partial_: true",
+    ("torch.nn.Module", "torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler"),
+)
 
 
 @dataclass(frozen=True, slots=True)

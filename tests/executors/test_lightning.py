@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
 
+from autotune.errors import UserError
 from autotune.executors.lightning import LightningExecutor
 from autotune.executors.memory import out_of_memory
 from autotune.trial import Epoch, Executor, Reason
@@ -264,6 +266,126 @@ def test_the_dynamic_rate_hears_the_training_losses_of_a_user_s_module(executor:
     dynamic = {"_target_": "autotune.optim.schedules.Dynamic", "decay": 1.0, "memory": 0.0}
     executor.run(FakeDesk([mapped(dynamic, losses=[4.0, 2.0, 1.0, 1.0, 1.0], max_epochs=5)]))
     assert Mapped.rates == pytest.approx([0.1] * 15 + [0.1 / 1.5] * 5 + [0.05] * 5)
+
+
+class Stream(IterableDataset[Any]):
+    """40 samples without a length."""
+
+    def __iter__(self) -> Iterator[Any]:
+        draw = torch.Generator().manual_seed(0)
+        return ((torch.rand(10, generator=draw), torch.tensor(1.0)) for _ in range(40))
+
+
+class Streamed(LightningDataModule):
+    """A stream to train on."""
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(Stream(), 8)
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(Stream(), 8)
+
+
+def streamed(schedule: dict[str, Any], **trainer: Any) -> dict[str, Any]:
+    return {**mapped(schedule, **trainer), "data": {"name": "stream", "_target_": f"{HERE}.Streamed"}}
+
+
+SCHEDULES = "autotune.optim.schedules"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        ({"_target_": f"{SCHEDULES}.Constant"}, [1.0] * 15),
+        ({"_target_": f"{SCHEDULES}.Exponential", "decay": 0.5}, [1.0] * 5 + [0.5] * 5 + [0.25] * 5),
+        ({"_target_": f"{SCHEDULES}.Step", "decay": 0.5, "every": 2}, [1.0] * 10 + [0.5] * 5),
+        (
+            {"_target_": f"{SCHEDULES}.InverseTime", "decay": 1.0},
+            [1.0] * 5 + [1 / (1 + update / 5) for update in range(5, 15)],  # the first epoch is counted
+        ),
+    ],
+    ids=["constant", "exponential", "step", "inverse time"],
+)
+def test_data_without_a_length_is_trained_by_schedules_that_count_epochs(
+    schedule: dict[str, Any], factors: list[float], executor: LightningExecutor
+) -> None:
+    desk = FakeDesk([streamed(schedule)])
+    executor.run(desk)
+    assert desk.end_of(0).reason == Reason.COMPLETED
+    assert Mapped.rates == pytest.approx([0.1 * factor for factor in factors])
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.1])
+def test_a_schedule_that_counts_all_updates_is_refused_where_the_data_has_no_length(
+    warmup: float, executor: LightningExecutor
+) -> None:
+    name = "Constant" if warmup else "Cosine"
+    with pytest.raises(UserError, match=r"^schedule: .* has no length .*; give \+trainer.limit_train_batches=N or"):
+        executor.run(FakeDesk([streamed({"_target_": f"{SCHEDULES}.{name}", "warmup": warmup})]))
+    assert Mapped.rates == []
+
+
+@pytest.mark.parametrize("more", [{"max_steps": 8}, {"max_steps": 8, "max_epochs": -1}, {"limit_train_batches": 4}])
+def test_with_an_end_such_a_schedule_counts_to_it(more: dict[str, Any], executor: LightningExecutor) -> None:
+    desk = FakeDesk([streamed({"_target_": f"{SCHEDULES}.Linear"}, **{"max_epochs": 2, **more})])
+    executor.run(desk)
+    assert desk.end_of(0).reason == Reason.COMPLETED
+    assert Mapped.rates == pytest.approx([0.1 * (1 - update / 8) for update in range(8)])
+
+
+def test_steps_end_a_trial_within_an_epoch_which_is_judged_as_its_last(executor: LightningExecutor) -> None:
+    desk = FakeDesk([mapped({"_target_": f"{SCHEDULES}.Linear"}, max_epochs=9, max_steps=7)])
+    executor.run(desk)
+    assert Mapped.rates == pytest.approx([0.1 * (1 - update / 7) for update in range(7)])
+    assert [(epoch.epoch, epoch.is_last, "quality" in epoch.metrics) for epoch in desk.epochs] == [
+        (0, False, True),
+        (1, True, True),
+    ]
+    assert desk.epochs[0].metrics["quality"] != desk.epochs[1].metrics["quality"]
+    assert desk.end_of(0).reason == Reason.COMPLETED
+
+
+class ByHand(LightningModule):
+    """Optimizes by hand, with two optimizers."""
+
+    def __init__(self, lr: float = 0.1) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.first, self.second = nn.Linear(10, 4), nn.Linear(4, 1)
+        self.lr = lr
+
+    def training_step(self, batch: Any, index: int) -> None:
+        both: Any = self.optimizers()
+        one, other = both
+        loss = ((self.second(self.first(batch[0]))[:, 0] - batch[1]) ** 2).mean()
+        for each in (one, other):
+            each.zero_grad()
+        self.manual_backward(loss)
+        for each in (one, other):
+            each.step()
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        self.log("val_loss", ((self.second(self.first(batch[0]))[:, 0] - batch[1]) ** 2).mean())
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.SGD(each.parameters(), self.lr) for each in (self.first, self.second)], []
+
+
+def test_a_module_that_optimizes_by_hand_trains_by_its_own_optimizers(executor: LightningExecutor) -> None:
+    desk = FakeDesk([own(model={"_target_": f"{HERE}.ByHand"}, optimizer=OWN, schedule=OWN)])
+    executor.run(desk)
+    assert desk.end_of(0).reason == Reason.COMPLETED
+    losses = [epoch.metrics["val_loss"] for epoch in desk.epochs]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_with_any_other_optimizer_it_is_refused_before_it_trains(executor: LightningExecutor) -> None:
+    said = (
+        r"^optimizer: ByHand optimizes by hand \(automatic_optimization = False\) and makes 2 optimizers of its own, "
+        r"and \S+ is one for all of it; give optimizer=own schedule=own"
+    )
+    with pytest.raises(UserError, match=said):
+        executor.rehearse(own(model={"_target_": f"{HERE}.ByHand"}))
 
 
 # The Trainer is told what the config says.

@@ -338,7 +338,7 @@ def test_each_kind_of_part_has_its_place() -> None:
             ("executor", "autotune.tracking.none.NoTracker", "makes no executor; give executor=auto, population or"),
             ("tracking", "autotune.tracking.store.Store", "makes no tracker; give tracking=mlflow or none"),
             ("trainer.callbacks.0", "torch.nn.ReLU", "makes nothing that a Trainer takes; name a callback, strategy"),
-            ("model.activation", "torch.optim.SGD", "makes no part of it; name an nn.Module"),
+            ("model.activation", "lightning.pytorch.callbacks.EarlyStopping", "makes no part of it; name an nn.Module"),
         ):
             with pytest.raises(UserError) as caught:
                 target(key, made_by(name))

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
+
+from autotune.errors import UserError
+
+UNCOUNTED = "it follows the part of all updates that is made, and the data has no length to tell their number by"
+REMEDY = (
+    "give +trainer.limit_train_batches=N or +trainer.max_steps=N; optimizer=own schedule=own; or schedule=constant, "
+    "exponential, step, inverse_time, plateau or dynamic"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,15 +22,17 @@ class Progress:
 
     Attributes:
         update: The update about to be made, counted from 0.
-        updates_per_epoch: At least 1.
-        epochs: The epochs of the whole training, at least 1.
+        updates_per_epoch: At least 1; None in the first epoch of data that has no length, until they are counted.
+        epochs: The epochs of the whole training, at least 1; infinite where only `most` ends it.
         begun_at: The update that a schedule counts from: the first one behind a warm-up (`Warmup`).
+        most: The training ends after so many updates, whatever its epochs; None where they alone end it.
     """
 
     update: int
-    updates_per_epoch: int
-    epochs: int
+    updates_per_epoch: int | None
+    epochs: float
     begun_at: int = 0
+    most: int | None = None
 
     @property
     def made(self) -> int:
@@ -30,13 +41,26 @@ class Progress:
 
     @property
     def updates(self) -> int:
-        """The updates of the whole training, at least 1."""
-        return self.updates_per_epoch * self.epochs - self.begun_at
+        """The updates of the whole training, at least 1.
+
+        Raises:
+            UserError: The data has no length, and nothing else says.
+        """
+        by_epochs = math.inf if self.updates_per_epoch is None else self.updates_per_epoch * self.epochs
+        whole = by_epochs if self.most is None else min(by_epochs, self.most)
+        if math.isinf(whole):
+            raise UserError("schedule", UNCOUNTED, REMEDY)
+        return int(whole) - self.begun_at
 
     @property
     def epoch(self) -> int:
         """The epoch the update belongs to, counted from 0."""
-        return self.made // self.updates_per_epoch
+        return 0 if self.updates_per_epoch is None else self.made // self.updates_per_epoch
+
+    @property
+    def passed(self) -> float:
+        """The epochs passed, parts of one included; 0 while it is not known how long one is."""
+        return 0.0 if self.updates_per_epoch is None else self.made / self.updates_per_epoch
 
     @property
     def part(self) -> float:

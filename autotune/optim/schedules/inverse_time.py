@@ -29,4 +29,4 @@ class InverseTime(Schedule):
 
     def factor(self, progress: Progress, memory: Any) -> float:
         """``1 / (1 + decay t)``."""
-        return 1 / (1 + self.decay * progress.made / progress.updates_per_epoch)
+        return 1 / (1 + self.decay * progress.passed)
