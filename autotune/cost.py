@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,11 +14,13 @@ from typing import Any
 import psutil
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from autotune.allocator import give_back
 from autotune.device import synchronize
 from autotune.learner import Learner
+from autotune.logs import measuring
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -35,8 +39,10 @@ class CostMeter(Callback):
         self._counted = 0
         self._epoch_seconds: list[float] = []
         self._validation_seconds = 0.0
-        self._batch: Any = None
+        self._memory: PeakMemory | None = None
+        self._calls: StepCalls | None = None
 
+    @measuring("cost/peak_memory_bytes")
     def on_fit_start(self, trainer: Trainer, _: LightningModule) -> None:
         """Start from the memory in use now."""
         self._device = trainer.strategy.root_device
@@ -48,6 +54,7 @@ class CostMeter(Callback):
         self._validation_seconds = 0.0
         self._started = self._now()
 
+    @measuring("cost/samples_per_second")
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
@@ -59,19 +66,28 @@ class CostMeter(Callback):
         """Validation is no training."""
         self._validation_started = self._now()
 
+    @measuring("cost/latency_batch_seconds")
     def on_validation_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, *_: Any) -> None:
-        """Keep one batch to measure latency on."""
-        if self._batch is None:
-            self._batch = batch
+        """Record the forward passes of one step, to measure latency on."""
+        if self._calls is None:
+            self._calls = StepCalls(module, _length(batch), trainer.precision_plugin.val_step_context)
+
+    @measuring("cost/latency_batch_seconds")
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """One step is enough."""
+        if self._calls is not None:
+            self._calls.stop()
 
     def on_validation_end(self, *_: Any) -> None:
         """Validation is no training."""
         self._validation_seconds += self._now() - self._validation_started
 
+    @measuring("cost/peak_memory_bytes")
     def on_train_epoch_end(self, *_: Any) -> None:
         """Stop the clock."""
         self._epoch_seconds.append(self._now() - self._started - self._validation_seconds)
-        self._memory.sample()
+        if self._memory is not None:
+            self._memory.sample()
 
     def _now(self) -> float:
         """The time at which the device has done what it was given."""
@@ -87,22 +103,134 @@ class CostMeter(Callback):
 
         Returns:
             ``cost/epoch_seconds`` (median over the epochs, validation left out), ``cost/samples_per_second``,
-            ``cost/latency_batch_seconds`` and ``cost/latency_sample_seconds`` (one forward pass of a batch, of a single
-            sample), ``cost/peak_memory_bytes`` (device memory on CUDA, growth of the resident set elsewhere),
-            ``cost/parameters``, ``cost/model_bytes`` (parameters and buffers).
+            ``cost/latency_batch_seconds`` and ``cost/latency_sample_seconds`` (the forward passes that a validation
+            step makes, of a batch and of a single sample), ``cost/peak_memory_bytes`` (device memory on CUDA, growth of
+            the resident set elsewhere), ``cost/parameters``, ``cost/model_bytes`` (parameters and buffers).
         """
-        # A learner that averages its weights has them twice; the model is what is judged and kept.
-        model = module.judged_network if isinstance(module, Learner) else module
-        found = {**size(model), "cost/peak_memory_bytes": float(self._memory.peak())}
+        found: dict[str, float] = {}
+        with measuring("cost/parameters"):
+            # A learner that averages its weights has them twice; the model is what is judged and kept.
+            found |= size(module.judged_network if isinstance(module, Learner) else module)
+        with measuring("cost/peak_memory_bytes"):
+            if self._memory is not None:
+                found["cost/peak_memory_bytes"] = float(self._memory.peak())
         if self._epoch_seconds:
             seconds = median(self._epoch_seconds)
             found["cost/epoch_seconds"] = seconds
-            found["cost/samples_per_second"] = (self._samples or self._counted) / seconds
-        features = self._batch[0] if isinstance(self._batch, tuple | list) else self._batch
-        if isinstance(features, Tensor) and _has_forward(module):
-            with _on(module, features.device), suppress(TypeError):  # raised where forward takes more than features
-                found |= latencies(module, features[:batch_size])
+            samples = self._samples or self._counted
+            found |= {"cost/samples_per_second": samples / seconds} if samples else {}
+        with measuring("cost/latency_batch_seconds"):
+            if self._calls is not None and self._calls.device is not None:
+                with _on(module, self._calls.device):
+                    found |= self._calls.latencies(module, batch_size)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A forward pass that a step made, to be made again.
+
+    Attributes:
+        forward: The part's own.
+        given: Its arguments, those without a name and those with one.
+    """
+
+    forward: Callable[..., Any]
+    given: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __call__(self) -> None:
+        """Make it again."""
+        arguments, keywords = self.given
+        self.forward(*arguments, **keywords)
+
+    def is_of(self, samples: int) -> bool:
+        """Whether it was given a batch of so many samples."""
+        return any(each.ndim and len(each) == samples for each in tensors(self.given))
+
+    def of(self, samples: int, whole: int) -> Call:
+        """The same for the first samples of a batch of so many; nothing else than a batch is cut."""
+
+        def cut(tensor: Tensor) -> Tensor:
+            return tensor[:samples] if tensor.ndim and len(tensor) == whole else tensor
+
+        return replace(self, given=apply_to_collection(self.given, Tensor, cut, allow_frozen=True))
+
+
+class StepCalls:
+    """The forward passes that a step of a module makes, recorded until `stop` and made again by `latencies`.
+
+    They are those of the module itself or, where its step goes around it, of its parts; parts without parameters
+    (losses, metrics) are no part of the model. For the time of recording their `forward` is another, and not hooked:
+    torch computes some layers otherwise where they have hooks.
+
+    Args:
+        module: Its step is about to begin.
+        samples: Of the batch that the step is given.
+        context: The precision that the step is made in.
+    """
+
+    def __init__(self, module: nn.Module, samples: int, context: Callable[[], Any]) -> None:
+        self._samples = samples
+        self._context = context
+        self._calls: list[Call] = []
+        self._is_within = False
+        self._before = {part: vars(part).get("forward") for part in _recordable(module)}
+        for part in self._before:
+            vars(part)["forward"] = self._recorded(part.forward)
+
+    def _recorded(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(forward)
+        def recorded(*arguments: Any, **keywords: Any) -> Any:
+            if self._is_within:
+                return forward(*arguments, **keywords)
+            given = apply_to_collection((arguments, keywords), Tensor, Tensor.detach, allow_frozen=True)
+            self._calls.append(Call(forward, given))
+            self._is_within = True
+            try:
+                return forward(*arguments, **keywords)
+            finally:
+                self._is_within = False
+
+        return recorded
+
+    def stop(self) -> None:
+        """Record no more, and leave the module as it was."""
+        for part, own in self._before.items():
+            if own is None:
+                del vars(part)["forward"]
+            else:
+                vars(part)["forward"] = own
+        self._before.clear()
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the step was made; None where it made no forward pass of a tensor."""
+        first = next(tensors([call.given for call in self._calls]), None)
+        return None if first is None else first.device
+
+    def latencies(self, module: nn.Module, batch_size: int | None) -> dict[str, float]:
+        """``cost/latency_batch_seconds`` and ``cost/latency_sample_seconds``, on the device of the step.
+
+        Args:
+            module: Whose step it was.
+            batch_size: Samples of a batch; None for as many as the step was given.
+        """
+        found = {"cost/latency_batch_seconds": self._latency(module, batch_size or self._samples)}
+        if all(call.is_of(self._samples) for call in self._calls):
+            found["cost/latency_sample_seconds"] = self._latency(module, 1)
+        return found
+
+    def _latency(self, module: nn.Module, samples: int) -> float:
+        calls = [call.of(samples, self._samples) for call in self._calls]
+
+        def again() -> None:
+            with self._context():
+                for call in calls:
+                    call()
+
+        device = self.device
+        assert device is not None
+        return latency(module, again, device)
 
 
 class PeakMemory:
@@ -157,28 +285,29 @@ def size(model: nn.Module) -> dict[str, float]:
 def latencies(module: nn.Module, batch: Tensor) -> dict[str, float]:
     """``cost/latency_batch_seconds`` of a batch of features and ``cost/latency_sample_seconds`` of its first sample."""
     return {
-        "cost/latency_batch_seconds": latency(module, batch),
-        "cost/latency_sample_seconds": latency(module, batch[:1]),
+        "cost/latency_batch_seconds": latency(module, lambda: module(batch), batch.device),
+        "cost/latency_sample_seconds": latency(module, lambda: module(batch[:1]), batch.device),
     }
 
 
-def latency(module: nn.Module, features: Tensor) -> float:
-    """Seconds of one forward pass in evaluation mode: the median of a few."""
-    was_training = module.training
+def latency(module: nn.Module, forward: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one forward pass of a module in evaluation mode: the median of a few."""
+    training = [part for part in module.modules() if part.training]
     module.eval()
     seconds: list[float] = []
     until = time.perf_counter() + LATENCY_SECONDS
     try:
         with torch.no_grad():
-            module(features)
-            synchronize(features.device)
+            forward()
+            synchronize(device)
             while len(seconds) < 2 or (len(seconds) < 10 and time.perf_counter() < until):
                 started = time.perf_counter()
-                module(features)
-                synchronize(features.device)
+                forward()
+                synchronize(device)
                 seconds.append(time.perf_counter() - started)
     finally:
-        module.train(was_training)
+        for part in training:
+            part.training = True
     return median(seconds)
 
 
@@ -193,10 +322,29 @@ def _on(module: LightningModule, device: torch.device) -> Iterator[None]:
         module.to(home)
 
 
-def _has_forward(module: LightningModule) -> bool:
-    return type(module).forward is not LightningModule.forward
+def _recordable(module: nn.Module) -> Iterator[nn.Module]:
+    """The module and its parts that have parameters, but for the insides of what is compiled: it would be again."""
+    if module._compiled_call_impl is not None or next(module.parameters(), None) is None:
+        return
+    yield module
+    if "_orig_mod" not in module._modules:  # torch.compile's
+        for part in module.children():
+            yield from _recordable(part)
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Every tensor in a batch: in lists, mappings and dataclasses, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from tensors(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from tensors(each)
+    elif is_dataclass(value):
+        yield from tensors([getattr(value, each.name) for each in fields(value)])
 
 
 def _length(batch: Any) -> int:
-    first = batch[0] if isinstance(batch, tuple | list) and batch else batch
-    return len(first) if isinstance(first, Tensor) else 0
+    """How many samples are in a batch: as many as its first tensor has rows; 0 where it has none."""
+    return next((len(each) for each in tensors(batch) if each.ndim), 0)

@@ -20,7 +20,7 @@ from rich.text import Text
 from autotune import naming
 from autotune.errors import UserError
 from autotune.kept.ledger import LedgerView, trained_epochs
-from autotune.logs import off_the_terminal
+from autotune.logs import measuring, off_the_terminal
 from autotune.settings import Settings
 from autotune.tracking import Ending, Study, Tracker
 from autotune.trial import Reason, Record, State
@@ -401,17 +401,20 @@ class Watched:
 
     def trial_started(self, record: Record) -> None:
         """Tell both."""
-        self._tally.started(record)
+        with measuring("the view of the search"):
+            self._tally.started(record)
         self._tracker.trial_started(record)
 
     def trial_advanced(self, record: Record) -> None:
         """Tell both."""
-        self._tally.advanced(record)
+        with measuring("the view of the search"):
+            self._tally.advanced(record)
         self._tracker.trial_advanced(record)
 
     def trial_ended(self, record: Record) -> None:
         """Tell both."""
-        self._tally.ended(record)
+        with measuring("the view of the search"):
+            self._tally.ended(record)
         self._tracker.trial_ended(record)
 
     def search_ended(self, ending: Ending) -> None:

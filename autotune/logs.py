@@ -11,7 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from autotune.errors import in_one_line
 from autotune.trust.masking import mask
+
+_log = logging.getLogger(__name__)
 
 LIBRARIES = (
     *("lightning", "lightning.pytorch", "lightning.fabric", "lightning_utilities"),
@@ -68,6 +71,22 @@ class _File(logging.FileHandler):
             super().close()
 
 
+class _Once(logging.Filter):
+    """Lets a line that is marked ``once`` through the first time only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not getattr(record, "once", False):
+            return True
+        said = record.getMessage()
+        is_first = said not in self._passed
+        self._passed.add(said)
+        return is_first
+
+
 class _Masked(logging.Formatter):
     """Leaves the secrets out of addresses, whoever says them."""
 
@@ -91,6 +110,8 @@ def logging_to(path: Path | None) -> Iterator[None]:
     file.setFormatter(_Masked("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     terminal.setFormatter(_Masked("%(message)s"))
     terminal.setLevel(logging.INFO)
+    for handler in (terminal, file):
+        handler.addFilter(_Once())
     root, ours = logging.getLogger(), logging.getLogger("autotune")
     levels = {logger: logger.level for logger in (root, ours)}
     root.addHandler(file)
@@ -109,6 +130,21 @@ def logging_to(path: Path | None) -> Iterator[None]:
         for logger, level in levels.items():
             logger.setLevel(level)
         file.close()
+
+
+@contextmanager
+def measuring(what: str, remedy: str = "") -> Iterator[None]:
+    """Run code that only measures or shows: what it raises leaves a blank and a line in the log, and ends nothing.
+
+    Args:
+        what: What is left out, for that line.
+        remedy: What to do about it, where there is something.
+    """
+    try:
+        yield
+    except Exception as error:
+        said = f"{what} is left out ({in_one_line(error)}){f'; {remedy}' if remedy else ''}"
+        _log.warning("%s", said, extra={"once": True})
 
 
 @contextmanager

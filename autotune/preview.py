@@ -34,6 +34,7 @@ from autotune.executors.logger import TrialLogger
 from autotune.executors.memory import NUMBERS_A_PARAMETER, out_of_memory
 from autotune.learner import Learner
 from autotune.live import duration
+from autotune.logs import measuring
 from autotune.settings import Settings
 from autotune.space import SearchValue, Space
 from autotune.trial import Executor
@@ -200,9 +201,11 @@ class _Clock(Checkpoint):
     def __init__(self) -> None:
         self.training = self.validation = math.inf
         self.memory = 0
+        self._peak: PeakMemory | None = None
 
     def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
-        self._peak = PeakMemory(trainer.strategy.root_device)
+        with measuring("memory"):
+            self._peak = PeakMemory(trainer.strategy.root_device)
         self._started = time.perf_counter()
 
     def on_train_batch_start(self, *_: Any) -> None:
@@ -220,8 +223,10 @@ class _Clock(Checkpoint):
         self.validation = min(self.validation, time.perf_counter() - self._began_judging)
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
-        self._peak.sample()
-        self.memory = self._peak.peak()
+        with measuring("memory"):
+            if self._peak is not None:
+                self._peak.sample()
+                self.memory = self._peak.peak()
         self._loaders = trainer.train_dataloader, trainer.val_dataloaders
         trainer.should_stop = trainer.current_epoch > 0 and time.perf_counter() - self._started > ENOUGH
 

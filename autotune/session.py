@@ -32,7 +32,7 @@ from autotune.kept.outcome import Outcome
 from autotune.kept.storage import open_storage
 from autotune.kept.whole import write_whole
 from autotune.live import check_mode, watch
-from autotune.logs import hush_libraries
+from autotune.logs import hush_libraries, measuring
 from autotune.settings import Settings
 from autotune.space import Space
 from autotune.steering import build_pruner, build_sampler, first_seed, remark, sampler_by_trial
@@ -216,7 +216,9 @@ class Session:
     def _take_stock(self) -> Outcome:
         """Keep with the study what its trials do not tell, and say what it has come to."""
         outcome = Outcome.of(self._ledger, self._settings.name, self._settings.objective, self._composed)
-        chance = None if outcome.best is None else self._executor.chance(outcome.best.config)
+        chance = None
+        with measuring("what guessing reaches"):
+            chance = None if outcome.best is None else self._executor.chance(outcome.best.config)
         self._ledger.note(
             executor=self._executor.name,
             finished=self._coordinator.finished,

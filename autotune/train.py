@@ -26,7 +26,7 @@ from autotune.final.origin import GROUPS, overrides_from
 from autotune.final.repeats import SEARCHED, Contender, described, table
 from autotune.interrupts import EXIT_CODES, Signalled, as_program, handling_signals
 from autotune.kept.whole import write_whole
-from autotune.logs import hush_libraries, logging_to
+from autotune.logs import hush_libraries, logging_to, measuring
 from autotune.settings import TRAINED_ON, Objective, address, complete_objective, discard, folder_name, home_folder
 from autotune.space import Space, check, check_whole
 from autotune.trial import Logged
@@ -437,10 +437,13 @@ def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
 def _log_model(plan: Plan, run: FinalRun, assembly: Assembly) -> str | None:
     from autotune.final.registry import servable
 
-    served = servable(assembly)
+    served = None
+    with measuring("the model in MLflow", "it is kept as best.ckpt alone"):
+        served = servable(assembly)
+        if served is None:
+            target = plan.resolved["model"]["_target_"]
+            _log.warning("%s has no forward of one tensor, so it is kept as best.ckpt alone", target)
     if served is None:
-        target = plan.resolved["model"]["_target_"]
-        _log.warning("%s has no forward of one tensor, so it is kept as best.ckpt alone", target)
         return None
     return run.log_model(*served, plan.registered_as)
 

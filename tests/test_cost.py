@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,9 @@ class Trainer:
     class strategy:  # noqa: N801
         root_device = CPU
 
+    class precision_plugin:  # noqa: N801
+        val_step_context = nullcontext
+
 
 class Net(LightningModule):
     """10-64-32-1 with a normalised layer; writes down how it is called."""
@@ -55,28 +61,32 @@ class Net(LightningModule):
         made: Tensor = self.layers(features)
         return made
 
+    def validation_step(self, batch: Any, index: int) -> None:
+        self(batch[0])
+
     def to(self, *arguments: Any, **named: Any) -> Net:
         self.moves.append(f"to {arguments[0]} after {len(self.calls)} calls")
         return super().to(*arguments, **named)
 
 
 class Forwardless(LightningModule):
-    """Computes in its steps and has no forward."""
+    """Computes in its steps, by no module."""
 
-
-class Pair(LightningModule):
-    """Its forward wants two."""
-
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        return features * mask
+    def validation_step(self, batch: Any, index: int) -> None:
+        batch[0].sum()
 
 
 def metered(
-    meter: CostMeter, clock: Clock, epochs: list[tuple[float, float]], batches: int = 3, batch: Any = None
+    meter: CostMeter,
+    clock: Clock,
+    epochs: list[tuple[float, float]],
+    batches: int = 3,
+    batch: Any = None,
+    module: Any = None,
 ) -> None:
     """A training as the Trainer goes through it: for each epoch the seconds of training and of validation."""
     trainer: Any = Trainer()
-    module: Any = None
+    module = Forwardless() if module is None else module
     batch = [torch.rand(20, 10), torch.rand(20)] if batch is None else batch
     meter.on_fit_start(trainer, module)
     for training, validation in epochs:
@@ -85,7 +95,11 @@ def metered(
             clock.now += training / batches
             meter.on_train_batch_end(trainer, module, None, batch, index)
         meter.on_validation_start(trainer, module)
-        meter.on_validation_batch_start(trainer, module, batch, 0)
+        for index in range(2):
+            meter.on_validation_batch_start(trainer, module, batch, index)
+            with torch.no_grad():
+                module.validation_step(batch, index)
+            meter.on_validation_batch_end(trainer, module, None, batch, index)
         clock.now += validation
         meter.on_validation_end(trainer, module)
         meter.on_train_epoch_end(trainer, module)
@@ -115,10 +129,22 @@ def test_parameters_are_counted_and_buffers_weigh_too(clock: Clock) -> None:
     assert found["cost/model_bytes"] == 4 * parameters + 2 * 4 * 64 + 8
 
 
+def test_samples_of_batches_that_say_no_number_of_them_are_not_counted(clock: Clock) -> None:
+    meter = CostMeter(samples=None)
+    metered(meter, clock, [(4.0, 0.0)], batch=["a text"], module=Habit(lambda *_: None))
+    found = meter.cost(Net(), None)
+    assert "cost/samples_per_second" not in found
+    assert found["cost/epoch_seconds"] == pytest.approx(4)
+
+
+# Latency is that of the forward passes that a validation step makes.
+
+
 def test_latency_is_measured_on_one_batch_and_on_one_sample_in_evaluation(clock: Clock) -> None:
     clock.tick = 0.25  # a look at the clock before and one after: each pass takes 0.25 s
     meter, net = CostMeter(60), Net().train()
-    metered(meter, clock, [(1.0, 0.0)])
+    metered(meter, clock, [(1.0, 0.0)], module=net)
+    net.calls.clear()
     found = meter.cost(net, 16)
     assert found["cost/latency_batch_seconds"] == 0.25
     assert found["cost/latency_sample_seconds"] == 0.25
@@ -130,7 +156,8 @@ def test_latency_is_measured_on_one_batch_and_on_one_sample_in_evaluation(clock:
 def test_latency_without_a_batch_size_is_of_a_whole_validation_batch(clock: Clock) -> None:
     clock.tick = 0.25
     meter, net = CostMeter(None), Net()
-    metered(meter, clock, [(1.0, 0.0)])
+    metered(meter, clock, [(1.0, 0.0)], module=net)
+    net.calls.clear()
     meter.cost(net, None)
     assert net.calls[0][0] == 20
 
@@ -139,16 +166,113 @@ def test_latency_is_measured_where_the_batch_is_and_the_module_goes_home_again(c
     # Lightning moves a module to the CPU at the end of a training, its batches stay on the GPU.
     meter, net = CostMeter(60), Net()
     clock.tick = 0.25
-    metered(meter, clock, [(1.0, 0.0)])
+    metered(meter, clock, [(1.0, 0.0)], module=net)
+    net.calls.clear()
     meter.cost(net, 16)
     assert net.moves == ["to cpu after 0 calls", "to cpu after 6 calls"]
 
 
-@pytest.mark.parametrize("module", [Forwardless(), Pair()], ids=["no forward", "forward of two"])
-def test_a_module_that_cannot_be_called_with_features_has_no_latency(module: LightningModule, clock: Clock) -> None:
+class Part(nn.Linear):
+    """A layer of 10 inputs that writes down the shapes it is given."""
+
+    def __init__(self) -> None:
+        super().__init__(10, 10)
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: A002
+        self.shapes.append(tuple(input.shape))
+        made = super().forward(input)
+        return made if mask is None else made * mask
+
+
+class Habit(LightningModule):
+    """A module whose step goes about it in its own way."""
+
+    def __init__(self, step: Callable[[Habit, Any], object]) -> None:
+        super().__init__()
+        self.first, self.second = Part(), Part()
+        self.both = nn.Sequential(self.first, self.second)
+        self.loss = nn.MSELoss()
+        self.step = step
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.second(self.first(features, mask))  # type: ignore[no-any-return]
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        self.step(self, batch)
+
+
+PAIR = [torch.rand(20, 2, 5), torch.rand(20, 10)]
+
+
+@pytest.mark.parametrize(
+    ("step", "batch", "first", "second"),
+    [
+        (lambda habit, batch: habit(batch[0].flatten(1)), PAIR, [(20, 10), (1, 10)], [(20, 10), (1, 10)]),
+        (lambda habit, batch: habit.both(batch[1]), PAIR, [(20, 10), (1, 10)], [(20, 10), (1, 10)]),
+        (lambda habit, batch: habit.forward(batch[1]), PAIR, [(20, 10), (1, 10)], [(20, 10), (1, 10)]),
+        (
+            lambda habit, batch: habit.loss(habit.second(habit.first(batch[1])), batch[1]),
+            *(PAIR, [(20, 10), (1, 10)], [(20, 10), (1, 10)]),
+        ),
+        (lambda habit, batch: habit.first(batch[1]), PAIR, [(20, 10), (1, 10)], []),
+        (
+            lambda habit, batch: habit(batch["x"], mask=batch["mask"]),
+            {"text": ["a"] * 20, "x": torch.rand(20, 10), "mask": torch.ones(20, 1)},
+            *([(20, 10), (1, 10)], [(20, 10), (1, 10)]),
+        ),
+        (lambda habit, batch: habit(batch[0].mT), [torch.rand(20, 10, 3)], *[[(20, 3, 10), (1, 3, 10)]] * 2),
+        # As wide as before, since its rows are no samples: what a single one takes is not known.
+        (lambda habit, batch: habit(batch.view(-1, 10)), torch.rand(20, 50), [(100, 10)], [(100, 10)]),
+    ],
+    ids=["flattens", "a part alone", "forward by its name", "two parts", "one of two", "a mapping", "turns", "folds"],
+)
+def test_latency_is_of_what_the_step_computes(
+    step: Callable[[Habit, Any], object],
+    batch: Any,
+    first: list[tuple[int, ...]],
+    second: list[tuple[int, ...]],
+    clock: Clock,
+) -> None:
+    clock.tick = 0.25
+    meter, habit = CostMeter(None), Habit(step)
+    metered(meter, clock, [(1.0, 0.0)], batch=batch, module=habit)
+    assert len(habit.first.shapes) == 2  # a step for each batch, no more
+    habit.first.shapes.clear()
+    habit.second.shapes.clear()
+    found = meter.cost(habit, None)
+    assert list(dict.fromkeys(habit.first.shapes)) == first
+    assert list(dict.fromkeys(habit.second.shapes)) == second
+    assert found["cost/latency_batch_seconds"] == 0.25
+    assert ("cost/latency_sample_seconds" in found) is (len(first) == 2)
+    assert "forward" not in vars(habit) | vars(habit.first) | vars(habit.both)
+
+
+def test_a_step_that_computes_by_no_module_has_no_latency(clock: Clock) -> None:
     meter = CostMeter(60)
     metered(meter, clock, [(1.0, 0.0)])
-    found = meter.cost(module.train(), 16)
+    assert set(meter.cost(Forwardless(), 16)) == {
+        "cost/parameters",
+        "cost/model_bytes",
+        "cost/peak_memory_bytes",
+        "cost/epoch_seconds",
+        "cost/samples_per_second",
+    }
+
+
+def test_what_raises_in_the_measuring_is_left_blank_and_said_in_one_line(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Once(Habit):
+        def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+            if self.first.shapes:
+                raise LookupError("only once")
+            return super().forward(features, mask)
+
+    meter, module = CostMeter(60), Once(lambda habit, batch: habit.first.shapes or habit(batch[1]))
+    metered(meter, clock, [(1.0, 0.0)], batch=PAIR, module=module)
+    with caplog.at_level(logging.DEBUG):
+        found = meter.cost(module.train(), 16)
     assert set(found) == {
         "cost/parameters",
         "cost/model_bytes",
@@ -156,14 +280,8 @@ def test_a_module_that_cannot_be_called_with_features_has_no_latency(module: Lig
         "cost/epoch_seconds",
         "cost/samples_per_second",
     }
+    assert caplog.messages == ["cost/latency_batch_seconds is left out (LookupError: only once)"]
     assert module.training
-
-
-@pytest.mark.parametrize("batch", [{"x": torch.rand(4, 10)}, ["a text", 1]], ids=["mapping", "texts"])
-def test_a_batch_that_begins_with_no_features_has_no_latency(batch: Any, clock: Clock) -> None:
-    meter = CostMeter(60)
-    metered(meter, clock, [(1.0, 0.0)], batch=batch)
-    assert "cost/latency_batch_seconds" not in meter.cost(Net(), 16)
 
 
 def test_a_training_stopped_within_its_first_epoch_has_no_time_yet(clock: Clock) -> None:
@@ -194,7 +312,8 @@ def test_latency_is_the_median_of_some_passes_after_a_first_one(
 ) -> None:
     monkeypatch.setattr(cost, "LATENCY_SECONDS", limit)
     passes = [5.0, 1.0, 9.0, 2.0, 8.0, 3.0, 7.0, 4.0, 6.0, 10.0]
-    assert latency(Slow(clock, [100.0, *passes]), torch.rand(2, 1)) == expected
+    slow = Slow(clock, [100.0, *passes])
+    assert latency(slow, lambda: slow(torch.rand(2, 1)), CPU) == expected
 
 
 @pytest.mark.parametrize("resettable", [True, False])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from autotune.logs import LIBRARIES, hush_libraries, logging_to
+from autotune.logs import LIBRARIES, hush_libraries, logging_to, measuring
 
 OURS = logging.getLogger("autotune.somewhere")
 
@@ -124,3 +124,26 @@ def test_the_file_is_written_on_and_is_not_made_for_nothing(tmp_path: Path) -> N
         with logging_to(tmp_path / "a.log"):
             OURS.info(said)
     assert [line[-6:].strip() for line in (tmp_path / "a.log").read_text().splitlines()] == ["first", "second"]
+
+
+def test_what_only_measures_ends_nothing_and_says_so_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):  # each log has its own
+        found = []
+        with logging_to(tmp_path / "a.log"):
+            for number in range(3):
+                with measuring("a cost", "see the docs"):
+                    found.append(number)
+                    raise LookupError("of nothing\nknown")
+            with measuring("another"):
+                raise ValueError
+        assert found == [0, 1, 2]
+        said = ["a cost is left out (LookupError: of nothing known); see the docs", "another is left out (ValueError)"]
+        assert capsys.readouterr().out.splitlines() == said
+    log = (tmp_path / "a.log").read_text().splitlines()
+    assert [line.split("autotune.logs: ")[1] for line in log] == said * 2
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_of_what_only_measures_is_one(kind: type[BaseException]) -> None:
+    with pytest.raises(kind), measuring("a cost"):
+        raise kind

@@ -27,6 +27,7 @@ from autotune.executors.lane import Lane, Member
 from autotune.executors.lightning import make_trainer, raise_interrupt, train_alone
 from autotune.executors.memory import member_bytes, out_of_memory, release, room
 from autotune.learner import Interrupted, Learner
+from autotune.logs import measuring
 from autotune.stacking.network import StackedNetwork
 from autotune.trial import Desk, End, Epoch, Reason, Trial
 
@@ -320,17 +321,21 @@ class Crew(LightningModule):
 
     def _cost(self, berth: Berth, member: Member) -> dict[str, float]:
         """As a `CostMeter` finds it; time and memory are the member's share of what its lane and all lanes took."""
-        if not berth.latencies:
-            features = self._place(berth.data)[1].features
-            berth.latencies = latencies(member.network, features[: berth.data.batch_size])
         seconds = median(member.seconds)
-        return {
-            **size(member.network),
-            "cost/peak_memory_bytes": float(self._memory.peak()) / max(1, sum(map(len, self._berths.values()))),
+        found = {
             "cost/epoch_seconds": seconds,
             "cost/samples_per_second": len(berth.data.split.train) / seconds,
-            **berth.latencies,
         }
+        with measuring("cost/parameters"):
+            found |= size(member.network)
+        with measuring("cost/peak_memory_bytes"):
+            sharing = max(1, sum(map(len, self._berths.values())))
+            found["cost/peak_memory_bytes"] = float(self._memory.peak()) / sharing
+        with measuring("cost/latency_batch_seconds"):
+            if not berth.latencies:
+                features = self._place(berth.data)[1].features
+                berth.latencies = latencies(member.network, features[: berth.data.batch_size])
+        return found | berth.latencies
 
     def _fill(self) -> None:
         """Take trials from the desk while there are free slots."""

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from autotune.executors.choice import ALL, Choice, Manner, choose
 from autotune.executors.memory import free_bytes, out_of_memory
 from autotune.executors.ways import Fused, Seat, Way
 from autotune.learner import Interrupted, Learner
+from autotune.logs import measuring
 from autotune.optim.schedules import Progress
 from autotune.optim.stacked import StackedOptimizer, stacked_for
 from autotune.stacking.network import StackedNetwork
@@ -354,14 +355,22 @@ class Lane:
         """The way to compute the members, measured on a batch where it was not, or for half as many at most."""
         known, count = self.choice, len(self.members)
         outgrown = known is not None and not known.settled and count >= 2 * known.members
-        if self._way is None or known is None or outgrown:
-            by = (self._network, self._stack, self._task, self.members)
-            found = choose(*by, *batch, self._most, self._threads, is_large=self._is_large)
-            if count > 1:
-                _log.debug("%d members in batches of %d: %s", count, self._batch_size, found)
-            self.choice, self._way = found, self._chosen(found)
-            self._spread()
+        if self._way is None or known is None:
+            self._way = self._choose(batch)
+        elif outgrown:
+            self.choice = replace(known, members=count)
+            with measuring("a faster way to compute more members"):
+                self._way = self._choose(batch)
         return self._way
+
+    def _choose(self, batch: Batch) -> Way:
+        by = (self._network, self._stack, self._task, self.members)
+        found = choose(*by, *batch, self._most, self._threads, is_large=self._is_large)
+        if len(self.members) > 1:
+            _log.debug("%d members in batches of %d: %s", len(self.members), self._batch_size, found)
+        self.choice = found
+        self._spread()
+        return self._chosen(found)
 
     def _spread(self) -> None:
         if self.choice is not None:

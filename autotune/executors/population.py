@@ -17,10 +17,10 @@ from autotune.assembly import Assembly, assemble
 from autotune.data.batches import ArrayData
 from autotune.data.placed import forget
 from autotune.data.source import Part
-from autotune.errors import UserError
+from autotune.errors import UserError, in_one_line
 from autotune.executors.crew import FEW_SLOTS, Crew, Slots
 from autotune.executors.lightning import CHECKPOINT_SECONDS, LightningExecutor, leave_memory_unfilled
-from autotune.executors.memory import member_bytes, room
+from autotune.executors.memory import member_bytes, out_of_memory, room
 from autotune.learner import Interrupted, Learner
 from autotune.optim.stacked import stacked_for
 from autotune.stacking.fitness import Unstackable
@@ -118,8 +118,18 @@ class PopulationExecutor(LightningExecutor):
         """The forward pass that the assembly's network shares with others of its structure.
 
         Raises:
-            Unstackable: It shares it with none.
+            Unstackable: It shares it with none, or that cannot be found out.
         """
+        try:
+            return self._network_of(assembly)
+        except (Unstackable, UserError):
+            raise
+        except Exception as error:  # of the code that is tried out; a training alone says whether it is broken
+            if out_of_memory(error):
+                raise
+            raise Unstackable(f"it cannot be tried among others ({in_one_line(error)})") from error
+
+    def _network_of(self, assembly: Assembly) -> StackedNetwork:
         module, data, trainer = assembly.module, assembly.data, assembly.trainer
         if not isinstance(module, Learner):
             raise Unstackable(f"{type(module).__name__} is a LightningModule with a training_step of its own")

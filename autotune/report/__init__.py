@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from autotune.kept.outcome import Outcome
+from autotune.logs import measuring
 from autotune.report.files import write_best, write_report, write_summary, write_trials, write_trials_table
 
 __all__ = ["Written", "write"]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +40,11 @@ def write(outcome: Outcome, folder: Path, with_page: bool = True) -> Written:
     answer = ""
     if not with_page:
         return Written(files, answer)
-    try:
+    with measuring("report.html", f"python -m autotune.report from={outcome.name} shows why"):
         from autotune.report.findings import Findings  # imports scikit-learn
         from autotune.report.sentences import markdown
 
         findings = Findings.of(outcome)
         answer = markdown(outcome, findings)
         files.append(write_report(folder, outcome, findings))
-    except Exception:  # a figure that cannot be drawn must not end a search that was done
-        _log.warning("report.html could not be made; python -m autotune.report from=%s shows why", outcome.name)
-        _log.debug("report.html could not be made", exc_info=True)
     return Written(files, answer)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autotune.kept.outcome import Outcome
+from autotune.logs import measuring
 from autotune.report.cost import Cheaper, cheaper
 from autotune.report.ends import End, ends
 from autotune.report.importance import importances
@@ -43,7 +44,10 @@ class Findings:
     def of(cls, outcome: Outcome) -> Findings:
         """Find out; of a study in which nothing learnable was found, no more than what it cost."""
         known = ends(outcome)
-        surrogate = None if outcome.is_noise else Surrogate.of(outcome, known)
+        surrogate, important = None, {}
+        with measuring("what a report says of single parameters"):
+            surrogate = None if outcome.is_noise else Surrogate.of(outcome, known)
+            important = importances(outcome, surrogate)
         return cls(
             outcome,
             known,
@@ -52,5 +56,5 @@ class Findings:
             edges(outcome),
             savings(outcome),
             cheaper(outcome),
-            importances(outcome, surrogate),
+            important,
         )

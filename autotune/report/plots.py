@@ -6,7 +6,7 @@ import html
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -19,6 +19,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from autotune.kept.outcome import Outcome
+from autotune.logs import measuring
 from autotune.report import importance
 from autotune.report.cost import COSTS, front
 from autotune.report.ends import best_so_far, curve, measured
@@ -69,20 +70,26 @@ def plots(findings: Findings) -> list[Plot]:
     """The figures of a study; those that its trials say nothing to are left out."""
     outcome = findings.outcome
     colours = _colours(outcome)
-    drawn = [
-        _history(outcome),
-        _by_seconds(outcome),
-        _curves(outcome, colours),
-        _equal_budget(outcome, colours),
-        _rates(findings, colours),
-        _parallel(findings),
-        _slices(findings),
-        _contour(findings),
-        _importances(findings, colours),
-        *(_against_cost(outcome, key, colours) for key in ("cost/epoch_seconds", "cost/peak_memory_bytes")),
-        _timeline(outcome, colours),
-    ]
-    return [plot for plot in drawn if plot is not None]
+    draws: Mapping[str, Callable[[], Plot | None]] = {
+        "history": lambda: _history(outcome),
+        "seconds": lambda: _by_seconds(outcome),
+        "curves": lambda: _curves(outcome, colours),
+        "budget": lambda: _equal_budget(outcome, colours),
+        "response": lambda: _rates(findings, colours),
+        "parallel": lambda: _parallel(findings),
+        "slice": lambda: _slices(findings),
+        "contour": lambda: _contour(findings),
+        "importance": lambda: _importances(findings, colours),
+        "speed": lambda: _against_cost(outcome, "cost/epoch_seconds", colours),
+        "memory": lambda: _against_cost(outcome, "cost/peak_memory_bytes", colours),
+        "timeline": lambda: _timeline(outcome, colours),
+    }
+    drawn: list[Plot] = []
+    for name, draw in draws.items():
+        with measuring(f"the figure {name}"):
+            plot = draw()
+            drawn += [] if plot is None else [plot]
+    return drawn
 
 
 def figures(outcome: Outcome) -> dict[str, go.Figure]:

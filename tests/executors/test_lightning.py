@@ -234,7 +234,7 @@ def test_a_user_s_lightning_module_is_interrupted_between_batches(executor: Ligh
     assert len(Mapped.rates) == 3
 
 
-def test_a_module_without_forward_is_costed_without_latency(executor: LightningExecutor) -> None:
+def test_the_latency_of_a_module_without_forward_is_that_of_what_its_step_calls(executor: LightningExecutor) -> None:
     desk = FakeDesk([mapped({"_target_": "autotune.optim.schedules.Constant"})])
     executor.run(desk)
     assert set(desk.epochs[0].metrics) == {"quality", "lr"}
@@ -244,6 +244,8 @@ def test_a_module_without_forward_is_costed_without_latency(executor: LightningE
         "cost/peak_memory_bytes",
         "cost/epoch_seconds",
         "cost/samples_per_second",
+        "cost/latency_batch_seconds",
+        "cost/latency_sample_seconds",
     }
 
 

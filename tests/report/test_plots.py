@@ -41,6 +41,20 @@ def test_every_figure_is_drawn(drawn: dict[str, Plot]) -> None:
         assert plot.caption
 
 
+def test_a_figure_that_cannot_be_drawn_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise LookupError("no such figure")
+
+    monkeypatch.setattr("optuna.visualization.plot_optimization_history", broken)
+    drawn = plots(Findings.of(made.study(score, 60)))
+    assert [plot.key for plot in drawn] == [key for key in ALL if key != "history"]
+    assert [message for message in caplog.messages if "left out" in message] == [
+        "the figure history is left out (LookupError: no such figure)"
+    ]
+
+
 def test_all_trials_have_their_curves_and_stopped_ones_are_faded(drawn: dict[str, Plot]) -> None:
     study = made.study(score, 60)
     traces = drawn["curves"].figure["data"]
