@@ -151,10 +151,13 @@ def test_libraries_speak_again_once_they_are_no_more_hushed(capsys: pytest.Captu
     lightning = logging.getLogger("lightning.pytorch")
     handler = logging.StreamHandler(sys.stderr)
     lightning.addHandler(handler)
+    level = lightning.level
+    lightning.setLevel(logging.INFO)
     try:
         with libraries_hushed():
             lightning.info("chatter")
         lightning.info("news")
     finally:
         lightning.removeHandler(handler)
+        lightning.setLevel(level)
     assert capsys.readouterr().err == "news\n"
