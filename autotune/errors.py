@@ -101,6 +101,12 @@ def place(error: BaseException) -> str | None:
     return f"{_shown(found['file'])}, line {found['line']}{within}"
 
 
+def raised(error: BaseException) -> str:
+    """What an exception says, and where: ``ValueError: no such size (net.py, line 12, in forward)``."""
+    where = place(error)
+    return in_one_line(error) if where is None else f"{in_one_line(error)} ({where})"
+
+
 def _is_the_users(file: str) -> bool:
     return not file.startswith("<") and not any(Path(file).is_relative_to(each) for each in _NOT_THE_USERS)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import shutil
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from autotune.claims import claim
 from autotune.compose import check_sections, run_command, section, setting
 from autotune.construct import construct
 from autotune.disk import disk_errors_said
-from autotune.errors import UserError, first_line, nearest
+from autotune.errors import UserError, first_line, nearest, raised
 from autotune.final.origin import GROUPS
 from autotune.imports import uncollected
 from autotune.interrupts import as_program, undone_first
@@ -41,6 +42,8 @@ from autotune.trust.masking import mask
 from autotune.trust.targets import check_name, check_names
 
 _log = logging.getLogger("autotune.search")  # not __name__, which is __main__ where it is run as a command
+
+LOG = "search.log"
 
 SECTIONS = ("study", "budget", "confirm", "objective", "sampler", "pruner", "storage", "executor", "tracking")
 
@@ -109,21 +112,20 @@ def _preview(config: DictConfig, settings: Settings, space: Space) -> int:
         try:
             preview(config, settings, space, executor)
         except BrokenBranchError as error:
-            return _say_broken("the code of the parts raised; they were built from", error.config, error)
+            print(_broken_by(error.config, error), file=sys.stderr)  # there is no log to keep it in
+            return _say_broken("a branch", error)
     return 0
 
 
 def search(config: DictConfig) -> int:
     """Search; returns the exit code: `Ran.exit_code`, or 1 where the user's code broke."""
+    log = Path(setting(config, "home"), "studies", str(section(config, "study")["name"]), LOG)
     try:
         return run(config).exit_code
     except RehearsalError as error:
-        return _say_broken("the code of the parts raised; they were built from", error.config, error)
+        return _say_broken("the building of a trial", error, log)
     except TrialCodeError as error:
-        record = error.record
-        return _say_broken(
-            f"the trial's code raised; trial {record.number} ({record.name}) was trained with", record.config, error
-        )
+        return _say_broken(f"trial {error.record.number} ({error.record.name})", error, log)
 
 
 def run(config: DictConfig, claims_name: bool = False) -> Ran:
@@ -163,18 +165,21 @@ def _run(config: DictConfig, settings: Settings, space: Space) -> Ran:
     settings.folder.mkdir(parents=True, exist_ok=True)
     aside = _set_aside(config, settings) if settings.resume == "fresh" else None
     with StudyLock(settings.folder):
-        is_new = [path.name for path in settings.folder.iterdir()] == [StudyLock.FILE]
+        if section(config, "storage").get("url") is None and _only_raised(settings.folder):
+            _clear(settings.folder)
+        # The log alone is what a search left whose parts could not be built.
+        is_new = {path.name for path in settings.folder.iterdir()} <= {StudyLock.FILE, LOG}
         undone = undone_first(partial(discard, settings.folder, settings.home)) if is_new else nullcontext()
         try:
             changes = check_resume(config, settings, space, fingerprint)
-            with logging_to(settings.folder / "search.log"), undone:
+            with logging_to(settings.folder / LOG), undone:
                 if aside is not None:
                     _log.info("the earlier study %s is kept as %s", settings.name, aside.name)
                 if changes:
                     _log.info("study %s goes on with what changed: %s", settings.name, ", ".join(changes))
                 with _reason_kept():
                     return Session(config, settings, space, fingerprint, aside).run()
-        except (UserError, RehearsalError):
+        except UserError:
             if is_new and not _has_ended(settings.folder):
                 discard(settings.folder, settings.home)
             raise
@@ -194,6 +199,9 @@ def _reason_kept() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if isinstance(error, RehearsalError | TrialCodeError):
+            config = error.config if isinstance(error, RehearsalError) else error.record.config
+            _log.debug("the user's code raised\n%s", _broken_by(config, error))
         cause = error.__cause__ if isinstance(error, StorageInternalError) else None
         _log.debug("ended by %s: %s", type(error).__name__, mask(first_line(cause or error)))
         raise
@@ -207,6 +215,21 @@ def _set_aside(config: DictConfig, settings: Settings) -> Study | None:
     return aside
 
 
+def _only_raised(folder: Path) -> bool:
+    """Whether the user's code raised in every trial there is, so that nothing is worth going on with."""
+    path = folder / "summary.json"
+    return path.exists() and json.loads(path.read_text()).get("reasons", {}).keys() == {"error"}
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a study left but for its log."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in (StudyLock.FILE, LOG):
+            path.unlink()
+
+
 def _has_ended(folder: Path) -> bool:
     """Whether the study has a trial that is worth keeping: one that ended."""
     path = folder / "summary.json"
@@ -214,12 +237,16 @@ def _has_ended(folder: Path) -> bool:
     return path.exists() and bool(json.loads(path.read_text())["states"].keys() - unended)
 
 
-def _say_broken(what: str, config: Mapping[str, Any], error: Exception) -> int:
-    """Show the user's code that raised, and what it was given."""
-    print(what, file=sys.stderr)
-    print(OmegaConf.to_yaml(OmegaConf.create(dict(config))), file=sys.stderr)
-    assert error.__cause__ is not None
-    traceback.print_exception(error.__cause__)
+def _broken_by(config: Mapping[str, Any], error: Exception) -> str:
+    """What the user's code was given, and the traceback of what it raised."""
+    trace = "".join(traceback.format_exception(error.__cause__ or error))
+    return mask(f"{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}\n{trace}")
+
+
+def _say_broken(what: str, error: Exception, log: Path | None = None) -> int:
+    """Say in one line, the last one, what the user's code raised and where."""
+    details = "" if log is None else f"; its config and the traceback are in {log}"
+    print(mask(f"error: {what} raised {raised(error.__cause__ or error)}{details}"), file=sys.stderr)
     return 1
 
 

@@ -22,7 +22,7 @@ from autotune import naming, report
 from autotune.compose import plain, section, setting
 from autotune.confirm import Confirmation
 from autotune.construct import construct
-from autotune.errors import UserError
+from autotune.errors import UserError, raised
 from autotune.imports import uncollected
 from autotune.interrupts import EXIT_CODES, Signalled, handling_signals
 from autotune.kept.fingerprint import Fingerprint
@@ -56,7 +56,10 @@ class RehearsalError(Exception):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
-        super().__init__("the parts cannot be built")
+        super().__init__("the parts of a trial cannot be built")
+
+    def __str__(self) -> str:
+        return super().__str__() if self.__cause__ is None else f"{super().__str__()}: {raised(self.__cause__)}"
 
 
 @dataclass(frozen=True, slots=True)

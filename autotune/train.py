@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +21,7 @@ from autotune import compose, naming
 from autotune.claims import claim
 from autotune.compose import check_sections, plain, run_command, setting
 from autotune.disk import disk_errors_said
-from autotune.errors import UserError, nearest
+from autotune.errors import UserError, nearest, raised
 from autotune.final.origin import GROUPS, overrides_from
 from autotune.final.repeats import SEARCHED, Contender, described, table
 from autotune.interrupts import EXIT_CODES, Signalled, as_program, handling_signals
@@ -30,7 +30,7 @@ from autotune.logs import hush_libraries, logging_to, measuring
 from autotune.settings import TRAINED_ON, Objective, address, complete_objective, discard, folder_name, home_folder
 from autotune.space import Space, check, check_whole
 from autotune.trial import Logged
-from autotune.trust.masking import kept
+from autotune.trust.masking import kept, mask
 from autotune.trust.targets import check_names
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("autotune.train")  # not __name__, which is __main__ where it is run as a command
 
+LOG = "train.log"
 WEIGHTS = "best.ckpt"
 RESULTS = ("summary.json", WEIGHTS, "preprocess.json")
 SEEDS = 2**32
@@ -211,8 +212,9 @@ def train(config: DictConfig) -> int:
         raise
     except KeyboardInterrupt:  # Lightning's Trainer lets through another one
         return EXIT_CODES[received[0] if received else signal.SIGINT]
-    except Exception:
-        traceback.print_exc(file=sys.stderr)
+    except Exception as error:
+        details = f"its config and the traceback are in {plan.folder / LOG}"
+        print(mask(f"error: the training raised {raised(error)}; {details}"), file=sys.stderr)
         return 1
     return 0
 
@@ -231,11 +233,24 @@ def train_plan(plan: Plan) -> Result:
         return _carry_out(plan)
 
 
+@contextmanager
+def _reason_kept(plan: Plan) -> Iterator[None]:
+    """Have train.log keep what the user's code was given and the traceback of what it raised."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception:
+        given = OmegaConf.to_yaml(OmegaConf.create(dict(plan.resolved)))
+        _log.debug("the training raised\n%s", mask(f"{given}\n{traceback.format_exc()}"))
+        raise
+
+
 def _carry_out(plan: Plan) -> Result:
     plan.folder.mkdir(parents=True, exist_ok=True)
     is_new = not any(plan.folder.iterdir())
     try:
-        with logging_to(plan.folder / "train.log"):
+        with logging_to(plan.folder / LOG), _reason_kept(plan):
             return _run(plan)
     except UserError:
         if is_new and not (plan.folder / "summary.json").exists():

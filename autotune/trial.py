@@ -14,6 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from autotune.errors import in_one_line
+
 
 class Reason(StrEnum):
     """Why a trial is over."""
@@ -164,7 +166,7 @@ class End:
     @property
     def said(self) -> str | None:
         """The error in one line; None where there is none."""
-        return None if self.error is None else f"{type(self.error).__name__}: {self.error}".splitlines()[0]
+        return None if self.error is None else in_one_line(self.error)
 
 
 @dataclass(frozen=True, slots=True)

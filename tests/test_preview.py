@@ -218,7 +218,8 @@ def test_the_users_code_that_raises_is_shown_with_its_traceback(users_own: Path)
     before = set(stored(users_own))
     ended = dry(*USERS_ARGUMENTS, *CPU, "schedule=cosine", cwd=users_own)
     assert ended.code == 1
-    assert ended.err.rstrip().endswith("LookupError: mine")
+    said = ended.err.splitlines()[-1]
+    assert said.startswith("error: a branch raised LookupError: mine (users_own.py, line ")
     assert "_target_: users_own.Model" in ended.err
     assert set(stored(users_own)) == before
 
