@@ -45,6 +45,7 @@ from autotune.space import EXAMPLE, SETTINGS
 from autotune.trust import addresses, targets
 from autotune.trust.config_files import ConfigFiles, check_resolvers, conf_dir
 from autotune.trust.masking import mask
+from autotune.typed import FLAG, repeated
 
 Prepare = Callable[[list[str]], list[str]]
 
@@ -57,11 +58,11 @@ KEY = 100  # characters of a key, where it is no key
 class _ConfSearchPath(SearchPathPlugin):
     """Puts the user's config directories in front of the shipped one, so that a user's file wins over ours."""
 
-    in_front: tuple[str, ...] = ()
+    in_front: tuple[tuple[str, str], ...] = ()
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for path in self.in_front:
-            search_path.append("user", path)
+        for provider, path in self.in_front:
+            search_path.append(provider, path)
         search_path.append("autotune", f"file://{conf_dir()}")
 
 
@@ -271,15 +272,15 @@ def _check_size(overrides: Sequence[str]) -> None:
 
 
 def _put_in_front(config_dir: str | None, overrides: Sequence[str]) -> None:
-    front: list[str] = []
+    front: list[tuple[str, str]] = []
     if config_dir is not None:
         if not Path(config_dir).is_dir():
             raise UserError("--config-dir", f"{config_dir} is no directory", "give the directory of your config files")
-        front.append(f"file://{Path(config_dir).resolve()}")
+        front.append((FLAG, f"file://{Path(config_dir).resolve()}"))
     for override in overrides:
         if override.startswith("hydra.searchpath="):
             paths = OverridesParser.create().parse_override(override).value()
-            front += [str(path) for path in paths] if isinstance(paths, list) else []
+            front += [("user", str(path)) for path in paths] if isinstance(paths, list) else []
     _ConfSearchPath.in_front = tuple(front)
     ConfigFiles.held.clear()
 
@@ -495,6 +496,18 @@ def plain(config: DictConfig) -> dict[str, Any]:
     container = OmegaConf.to_container(config, resolve=False)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items() if key != "hydra"}
+
+
+def typed_again(config: DictConfig) -> list[str]:
+    """What a final training has to be told again of what was typed for a composed search."""
+    hydras = config.get("hydra") or (HydraConfig.get() if HydraConfig.initialized() else None)
+    if hydras is None:
+        return []
+    sources = [Path(each.path) for each in hydras.runtime.config_sources if each.provider == FLAG]
+    folders = [path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path for path in sources]
+    flags = [FLAG, str(folders[0])] if folders else []
+    overrides = [str(each) for each in (*hydras.overrides.hydra, *hydras.overrides.task)]
+    return repeated(flags, overrides, targets.further(overrides))
 
 
 def section(config: DictConfig, key: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from autotune import naming, report
-from autotune.compose import plain, section, setting
+from autotune.compose import plain, section, setting, typed_again
 from autotune.confirm import Confirmation
 from autotune.construct import construct
 from autotune.errors import UserError, raised
@@ -41,6 +41,7 @@ from autotune.tracking import Ending, Study, Tracker
 from autotune.tracking.entries import dated
 from autotune.trial import Executor, Reason
 from autotune.trust.masking import kept, mask
+from autotune.typed import train_command
 
 _log = logging.getLogger("autotune.search")  # what it says is the search's
 
@@ -161,7 +162,11 @@ class Session:
         _log.info("search %s: %s, at most %s", settings.name, settings.objective.metric, settings.budget.words)
         if known := remark(sampler, pruner):
             _log.info("%s", known)
-        ledger.note(sampler=_option("sampler", self._config.sampler), pruner=_option("pruner", self._config.pruner))
+        ledger.note(
+            sampler=_option("sampler", self._config.sampler),
+            pruner=_option("pruner", self._config.pruner),
+            typed=[mask(word) for word in typed_again(self._config)],
+        )
         return coordinator
 
     def _search(self) -> None:
@@ -304,8 +309,7 @@ def _say_best(settings: Settings, outcome: Outcome, tracker: Tracker) -> int:
     _log.info("its config:      %s", settings.folder / "best.yaml")
     if tracker.ui_command:
         _log.info("browse:          %s", tracker.ui_command)
-    home = "" if settings.home == Path("mlruns") else f" {shlex.quote(f'home={settings.home}')}"
-    _log.info("train the best:  python -m autotune.train from=%s%s", settings.name, home)
+    _log.info("train the best:  %s", train_command(settings.name, outcome.config, notes))
     return 0
 
 

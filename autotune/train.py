@@ -28,7 +28,7 @@ from autotune.interrupts import EXIT_CODES, Signalled, as_program, handling_sign
 from autotune.kept.whole import write_whole
 from autotune.logs import hush_libraries, logging_to, measuring
 from autotune.settings import TRAINED_ON, Objective, address, complete_objective, discard, folder_name, home_folder
-from autotune.space import Space, check, check_whole
+from autotune.space import LITERAL, Space, check, check_whole
 from autotune.trial import Logged
 from autotune.trust.masking import kept, mask
 from autotune.trust.targets import check_names
@@ -124,6 +124,7 @@ class Plan:
         check_names(resolved)
         check_whole(resolved)
         origin = compose.section(config, "origin") if "origin" in config else {}
+        origin.pop(LITERAL, None)
         name = folder_name("train.name", section.get("name"))
         composed = kept(plain(config))
         composed["train"]["name"] = name

@@ -11,8 +11,8 @@ import yaml
 from hydra.core.config_store import ConfigStore
 
 from autotune.errors import UserError, nearest
-from autotune.space import SETTINGS
-from autotune.trust import yaml_limits
+from autotune.space import LITERAL, SETTINGS, literals
+from autotune.trust import resolved_yaml, yaml_limits
 from autotune.trust.targets import OPTION as ALLOWS
 
 GROUPS = ("data", "model", "optimizer", "schedule", "trainer", "task", "objective")
@@ -26,6 +26,7 @@ def overrides_from(overrides: Sequence[str], fetch_run: FetchRun) -> list[str]:
     """Turn ``from=...`` into overrides that put the resolved config it names in the place of the groups.
 
     What else was typed stays: ``optimizer=adam`` replaces the whole optimizer, ``optimizer.lr=0.01`` one value of it.
+    Nothing that ``from=`` brings is a search value: what looks like one is listed under ``origin.literal``.
 
     Args:
         overrides: As typed.
@@ -41,6 +42,7 @@ def overrides_from(overrides: Sequence[str], fetch_run: FetchRun) -> list[str]:
         return list(overrides)
     uri = typed.get("tracking.uri", "null")
     config = resolved(origin, typed.get("home", "mlruns"), None if uri in ("", "null") else uri, fetch_run)
+    literal = dict(literals({key: value for key, value in config.items() if key not in SETTINGS}))
     store = ConfigStore.instance()
     chosen = []
     for group in GROUPS:
@@ -48,7 +50,11 @@ def overrides_from(overrides: Sequence[str], fetch_run: FetchRun) -> list[str]:
             store.store(group=group, name=OPTION, node=dict(config[group]), provider="autotune")
             chosen.append(f"{group}={OPTION}")
     rest = {key: value for key, value in config.items() if key not in GROUPS}
-    rest["origin"] = {"max_epochs": config["trainer"].get("max_epochs"), **(rest.get("origin") or {})}
+    rest["origin"] = {
+        "max_epochs": config["trainer"].get("max_epochs"),
+        **{key: value for key, value in (rest.get("origin") or {}).items() if key != LITERAL},
+        **({LITERAL: literal} if literal else {}),
+    }
     store.store(group="origin", name=OPTION, node=rest, package="_global_", provider="autotune")
     return [*chosen, f"+origin={OPTION}", *overrides]
 
@@ -94,7 +100,7 @@ def parsed(origin: str, text: str) -> Any:
     """A YAML of somebody's as plain data. Raises UserError where it is none, or beyond what a config comes near."""
     try:
         yaml_limits.check(text, aliases=False)
-        config = yaml.load(text, Loader=_Loader)
+        config = resolved_yaml.load(text)
     except (yaml.YAMLError, ValueError) as error:
         raise UserError("from", f"{origin} is no YAML ({yaml_limits.said(error)})", "give a best.yaml") from error
     if not yaml_limits.is_plain(config):
@@ -117,7 +123,7 @@ def _checked(origin: str, text: str) -> dict[str, Any]:
     if epoch is not None and (isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 1):
         problem = f"{origin} has {epoch} under origin.best_epoch"
         raise UserError("from", problem, "give a best.yaml as a search writes it")
-    if any("${" in each for each in yaml_limits.strings(config)):
+    if any(map(resolved_yaml.is_interpolated, yaml_limits.strings(config))):
         raise UserError("from", f"{origin} has interpolations", "give a best.yaml, which has every value written out")
     if any("defaults" in each for each in (config, *config.values()) if isinstance(each, Mapping)):
         raise UserError("from", f"{origin} has defaults", "give a best.yaml, which has every value written out")
@@ -126,14 +132,3 @@ def _checked(origin: str, text: str) -> dict[str, Any]:
         raise UserError("from", f"{origin} says itself what is trusted ({ALLOWS})", remedy)
     # What a command is run by (its home, its tracking, Hydra's own section) is the user's to say, not a file's.
     return {str(key): value for key, value in config.items() if key == "origin" or key not in SETTINGS}
-
-
-class _Loader(yaml.CSafeLoader):
-    """YAML as plain data, floats as 1e-3 is meant."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)

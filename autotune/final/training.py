@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import logging
+import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -24,6 +27,11 @@ from autotune.executors.logger import TrialLogger
 from autotune.executors.resumption import Wrapped
 from autotune.settings import Objective
 from autotune.trial import Logged
+
+_log = logging.getLogger(__name__)
+
+# Entries of a checkpoint that have what was given to __init__, by name.
+HYPERPARAMETERS = {LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY}
 
 # Given what an epoch measured, its number, counted from 1, and what the module logged besides.
 Hear = Callable[[Mapping[str, float], int, Logged], None]
@@ -74,8 +82,8 @@ def train_and_test(
         hear: Is told of each epoch.
 
     Raises:
-        UserError: The objective's metric is not logged, the config cannot be built, or the file of the weights is not
-            what was written.
+        UserError: The objective's metric is not logged, the config cannot be built, the weights cannot be kept, or
+            their file is not what was written.
         KeyboardInterrupt: Ctrl-C.
         Exception: What the user's code raises.
     """
@@ -95,7 +103,8 @@ def train_and_test(
     )
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # our own files are there
     unjudged = {} if is_judged else {"limit_val_batches": 0}
-    trainer = make_trainer(assembly, [meter, keeper, progress], folder, logger, max_epochs=epochs, **unjudged)
+    ours = [_Rehearsal(weights), meter, keeper, progress]
+    trainer = make_trainer(assembly, ours, folder, logger, max_epochs=epochs, **unjudged)
     trainer.strategy.checkpoint_io = sealed = Sealed(trainer.strategy.checkpoint_io)
     try:
         trainer.fit(assembly.module, datamodule=assembly.data)
@@ -123,7 +132,10 @@ def train_and_test(
 
 
 class Sealed(Wrapped):
-    """Remembers what Lightning wrote into its files: `torch.load` takes one with a flipped bit as it is.
+    """Writes files that are read back without making objects, and remembers what is in them.
+
+    `torch.load` takes a file with a flipped bit as it is. What it refuses with ``weights_only=True``, as a module among
+    the hyperparameters, is left out, which is found out and said when the first file is written.
 
     Args:
         way: Lightning's.
@@ -132,10 +144,18 @@ class Sealed(Wrapped):
     def __init__(self, way: CheckpointIO) -> None:
         super().__init__(way)
         self._digests: dict[Path, bytes] = {}
+        self._left_out: list[tuple[str, str]] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a file."""
-        super().save_checkpoint(checkpoint, path, storage_options)
+        """Write a file.
+
+        Raises:
+            UserError: The weights themselves cannot be read back.
+        """
+        if self._left_out is None:
+            self._left_out = _unreadable(checkpoint)
+            _say_left_out(self._left_out, Path(path).name)
+        super().save_checkpoint(_without(checkpoint, self._left_out), path, storage_options)
         self._digests[Path(path).resolve()] = _digest(Path(path))
 
     def check(self, path: Path) -> None:
@@ -149,6 +169,50 @@ class Sealed(Wrapped):
             raise UserError("disk", f"{path} is damaged: its content is not what was written", "train again")
 
 
+def _unreadable(checkpoint: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Entries of a checkpoint that are no plain data, and names within them; an empty name is for all of an entry.
+
+    Raises:
+        UserError: The weights are among them.
+    """
+    found: list[tuple[str, str]] = []
+    for key, entry in checkpoint.items():
+        if key in HYPERPARAMETERS and isinstance(entry, dict):
+            found += [(key, str(name)) for name, value in entry.items() if _why_unreadable({name: value}) is not None]
+        elif (why := _why_unreadable(entry)) is not None:
+            if key == "state_dict":
+                problem = f"its state cannot be read back as plain data ({why})"
+                raise UserError("model", problem, "keep tensors and plain values alone in its get_extra_state")
+            found.append((key, ""))
+    return found
+
+
+def _why_unreadable(value: Any) -> str | None:
+    buffer = io.BytesIO()
+    try:
+        torch.save(value, buffer)
+        buffer.seek(0)
+        torch.load(buffer, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle's, and whatever the value's own code raises
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        return named[1] if named else first_line(error)
+    return None
+
+
+def _without(checkpoint: Mapping[str, Any], left_out: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    kept = {key: entry for key, entry in checkpoint.items() if (key, "") not in left_out}
+    for key in HYPERPARAMETERS & kept.keys():
+        if isinstance(kept[key], dict):
+            kept[key] = {name: value for name, value in kept[key].items() if (key, str(name)) not in left_out}
+    return kept
+
+
+def _say_left_out(left_out: Sequence[tuple[str, str]], file: str) -> None:
+    if left_out:
+        names = ", ".join(f"{key}.{name}" if name else key for key, name in left_out)
+        _log.info("%s is without what is no plain data: %s; give that to load_from_checkpoint", file, names)
+
+
 def _digest(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
@@ -156,6 +220,22 @@ def _digest(path: Path) -> bytes:
 
 class _Best(ModelCheckpoint):
     """Keeps the weights of the best epoch; of a class of its own, since Lightning takes no two alike of one class."""
+
+
+class _Rehearsal(Callback):
+    """Writes the weights once before they are trained, to find out whether they can be kept.
+
+    Args:
+        weights: The file; there is none afterwards.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        self._weights = weights
+
+    def on_train_start(self, trainer: Trainer, _: LightningModule) -> None:
+        trainer.save_checkpoint(self._weights, weights_only=True)
+        if trainer.is_global_zero:
+            self._weights.unlink(missing_ok=True)
 
 
 class _Progress(Checkpoint):

@@ -46,6 +46,7 @@ class Outcome:
         confirmations: Configs of the best trained again with other seeds.
         seconds: How long it has been searched, over all runs.
         notes: As the last run left it: ``executor``, ``sampler`` and ``pruner`` (names), ``finished`` (why it ended),
+            ``typed`` (what a final training has to be told again, see `autotune.typed.repeated`),
             ``refused`` (why, and how many configurations), ``duplicates``, ``guessing`` (the fields of a `Chance`, or
             None), ``paired`` (the ``look``, see `best_look`, and its ``luck``, see `autotune.chance.judge`). What is
             not known yet is missing.

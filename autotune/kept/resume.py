@@ -24,6 +24,7 @@ from autotune.kept.whole import write_whole
 from autotune.settings import Settings
 from autotune.space import Space
 from autotune.tracking import Study
+from autotune.trust import resolved_yaml
 
 JOURNAL = "study.journal"
 
@@ -163,10 +164,10 @@ def _rename_in_files(folder: Path, was: str) -> None:
     path = folder / "best.yaml"
     if path.is_file():
         head = [line for line in path.read_text().splitlines(keepends=True) if line.startswith("#")]
-        best = OmegaConf.load(path)
-        best.origin.study = folder.name
-        text = "".join(head).replace(f" from={was}\n", f" from={folder.name}\n")
-        write_whole(path, text + OmegaConf.to_yaml(best))
+        best = resolved_yaml.load(path.read_text())
+        best["origin"]["study"] = folder.name
+        text = re.sub(rf" from={re.escape(was)}(?=\s)", f" from={folder.name}", "".join(head))
+        write_whole(path, text + resolved_yaml.written(best))
     path = folder / "summary.json"
     if path.is_file():
         summary = json.loads(path.read_text())

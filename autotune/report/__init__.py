@@ -8,6 +8,7 @@ from pathlib import Path
 from autotune.kept.outcome import Outcome
 from autotune.logs import measuring
 from autotune.report.files import write_best, write_report, write_summary, write_trials, write_trials_table
+from autotune.typed import HOME, on_study
 
 __all__ = ["Written", "write"]
 
@@ -40,7 +41,8 @@ def write(outcome: Outcome, folder: Path, with_page: bool = True) -> Written:
     answer = ""
     if not with_page:
         return Written(files, answer)
-    with measuring("report.html", f"python -m autotune.report from={outcome.name} shows why"):
+    command = on_study("report", outcome.name, outcome.config.get("home", HOME))
+    with measuring("report.html", f"{command} shows why"):
         from autotune.report.findings import Findings  # imports scikit-learn
         from autotune.report.sentences import markdown
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-
 from autotune.kept.outcome import Outcome
 from autotune.kept.whole import write_whole
 from autotune.standing import Estimate, Standing
+from autotune.trust import resolved_yaml
+from autotune.typed import train_command
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -43,8 +43,10 @@ def write_best(folder: Path, outcome: Outcome) -> Path:
         score = outcome.standing.winner.score
         origin["confirmed"] = _estimate(score)
         said += f", confirmed {score.mean:.6g} on {score.count} other seeds"
-    head = f"# {record.name}: {said}\n# python -m autotune.train from={outcome.name}\n"
-    content = OmegaConf.to_yaml(OmegaConf.create({**record.config, "origin": origin}))
+    head = (
+        f"# {' '.join(record.name.split())}: {said}\n# {train_command(outcome.name, outcome.config, outcome.notes)}\n"
+    )
+    content = resolved_yaml.dump({**record.config, "origin": origin})
     return write_whole(folder / "best.yaml", head + content)
 
 

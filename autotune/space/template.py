@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -54,26 +55,59 @@ class Leaf:
     target: str
 
 
-def read(value: Any, name: str) -> Any:
-    """Turn the raw config into a template: search values and trees found, the rest as it is."""
+def literals(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values in a resolved config that `read` could take for more than a value.
+
+    Of a mapping the name alone says it: what stands in it has names of its own.
+    """
+    match value:
+        case dict():
+            if name and {"type", "only"} & value.keys():
+                yield name, {}
+            for key, item in value.items():
+                yield from literals(item, join(name, key))
+        case list():
+            for index, item in enumerate(value):
+                yield from literals(item, join(name, index))
+        case str() if "," in value or "(" in value:
+            yield name, value
+
+
+def read(value: Any, name: str, literal: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """Turn the raw config into a template: search values and trees found, the rest as it is.
+
+    Args:
+        value: The config, or a value in it.
+        name: Where it stands.
+        literal: What is no search value, as `literals` lists it.
+    """
     if value == "???":
         raise UserError(name, "a value is missing", f"give it: {name}=...")
-    search = parse(name, value)
+    is_literal = name in literal and (isinstance(value, Mapping) or value == literal[name])
+    search = None if is_literal else parse(name, value)
     if search is not None:
         return Open(name, search)
     if isinstance(value, Mapping):
-        if "only" in value and all(key == "only" or isinstance(branch, Mapping) for key, branch in value.items()):
-            return _read_tree(value, name)
+        if (
+            not is_literal
+            and "only" in value
+            and all(key == "only" or isinstance(branch, Mapping) for key, branch in value.items())
+        ):
+            return _read_tree(value, name, literal)
         fixed = value.get("_fix_")
         if fixed is not None and not (isinstance(fixed, Mapping) and all(isinstance(key, str) for key in fixed)):
             raise UserError(join(name, "_fix_"), f"{fixed} fixes nothing", "write _fix_: {data.batch_size: full}")
-        return {key: item if key == "_fix_" else read(item, join(name, key)) for key, item in value.items()}
+        return {key: item if key == "_fix_" else read(item, join(name, key), literal) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [read(item, join(name, index)) for index, item in enumerate(value)]
+        return [read(item, join(name, index), literal) for index, item in enumerate(value)]
     return value
 
 
-def _read_tree(value: Mapping[str, Any], name: str) -> Tree:
+def _is_tree(value: Mapping[str, Any]) -> bool:
+    return "only" in value and all(key == "only" or isinstance(branch, Mapping) for key, branch in value.items())
+
+
+def _read_tree(value: Mapping[str, Any], name: str, literal: Mapping[str, Any]) -> Tree:
     known = [key for key in value if key != "only"]
     if not known:
         raise UserError(name, "a choice has no branches", "give it mappings beside the key only")
@@ -88,7 +122,7 @@ def _read_tree(value: Mapping[str, Any], name: str) -> Tree:
     for branch in only:
         if branch not in known:
             raise UserError(f"{name}.only", f"no branch {branch}", nearest(str(branch), known))
-    branches = {branch: read(value[branch], join(name, branch)) for branch in dict.fromkeys(only)}
+    branches = {branch: read(value[branch], join(name, branch), literal) for branch in dict.fromkeys(only)}
     labels = {branch: branch for branch in branches}
     search = SearchValue(CategoricalDistribution(tuple(labels)), labels) if len(labels) > 1 else None
     return Tree(name, search, branches)
@@ -118,7 +152,8 @@ def close_constants(template: Any, settings: Mapping[str, Any]) -> Any:
                     value = OmegaConf.select(root, path)
                 except OmegaConfBaseException:
                     return node
-                return node if OmegaConf.is_config(value) else value
+                # One that was escaped is resolved with the trial, once.
+                return node if OmegaConf.is_config(value) or "${" in str(value) else value
         return node
 
     return closed(template, "")

@@ -39,6 +39,9 @@ SETTINGS = (
 # Of these no interpolation of a trial's takes anything: their addresses may hold passwords.
 WITH_SECRETS = ("storage", "tracking")
 
+# In a config's section ``origin``: what of it is no search value, whatever it looks like (`literals`).
+LITERAL = "literal"
+
 Pick = Callable[[str, SearchValue], Any]
 Options = Callable[[SearchValue], Sequence[Any] | None]
 
@@ -59,10 +62,12 @@ class Space:
         assert isinstance(raw, Mapping)
         self._settings = {key: value for key, value in raw.items() if key in SETTINGS and key != "hydra"}
         for key, value in self._settings.items():
-            refuse_search_values(key, value)
+            if key != "origin":
+                refuse_search_values(key, value)
         for key in WITH_SECRETS:
             self._settings.pop(key, None)
-        self._template = read({key: value for key, value in raw.items() if key not in SETTINGS}, "")
+        literal = (raw.get("origin") or {}).get(LITERAL) or {}
+        self._template = read({key: value for key, value in raw.items() if key not in SETTINGS}, "", literal)
         self._template = close_constants(self._template, self._settings)
         self._interpolated = any("${" in text for text in texts(self._template))
 

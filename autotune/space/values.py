@@ -195,9 +195,7 @@ def choice(key: str, text: str, values: Sequence[Any]) -> SearchValue:
         raise UserError(key, f"{text} has nothing to choose from", "write at least one value: choice(a,b)")
     choices: dict[Any, Any] = {}
     for value in values:
-        if isinstance(value, Sweep) or (
-            isinstance(value, str) and _CALL.fullmatch(value) and value.split("(")[0] in _FUNCTIONS
-        ):
+        if isinstance(value, Sweep | Glob):
             raise UserError(key, f"{text} has a search value inside a choice", "choose among plain values")
         scalar = value is None or isinstance(value, bool | int | float | str)
         if isinstance(value, int | float) and not abs(value) <= LARGEST:
@@ -276,6 +274,12 @@ def _parse_mapping(key: str, value: Mapping[str, Any]) -> SearchValue | None:
     if kind == "categorical" or "choices" in value:
         if kind != "categorical" or not isinstance(value.get("choices"), list):
             raise UserError(key, f"{text} is no choice", "write {type: categorical, choices: [a, b]}")
+        for each in value["choices"]:
+            call = _CALL.fullmatch(each) if isinstance(each, str) else None
+            if call is not None and call[1] in _FUNCTIONS:
+                raise UserError(
+                    key, f"{text} has a search value inside a choice", f"quote it in a call: choice('{each}',...)"
+                )
         return choice(key, text, value["choices"])
     if "low" not in value or "high" not in value:
         raise UserError(key, f"{text} lacks a bound", f"write {{type: {kind}, low: 1, high: 9}}")

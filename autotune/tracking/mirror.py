@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import yaml
-
 from autotune import naming
 from autotune.tracking import Ending, Study, entries
 from autotune.tracking.entries import Identity
 from autotune.tracking.runs import children_of, runs_of
 from autotune.tracking.store import Store
 from autotune.trial import Record, State
+from autotune.trust import resolved_yaml
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 # What MLflow answers where the same call will never succeed.
 _FINAL = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
 _TEXT = {".yaml", ".json", ".csv", ".html", ".md"}
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C where it was built: six times faster
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +361,7 @@ class Mirror:
 
 def config_text(config: Mapping[str, Any]) -> str:
     """A resolved config as a run's config.yaml has it, passwords masked."""
-    return entries.mask(yaml.dump(dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+    return entries.mask(resolved_yaml.dump(config))
 
 
 def is_final(error: Exception) -> bool:

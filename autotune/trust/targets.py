@@ -176,6 +176,13 @@ def typed_with(config: Any) -> Allowed:
     return kept[1] if kept is not None and kept[0]() is config else Allowed()
 
 
+def further(overrides: Sequence[str]) -> list[str]:
+    """What a command line allows beyond what every file may name, as ``allow_targets`` lists it."""
+    allowed = Allowed.typed(overrides)
+    names = [name for name in sorted(allowed.names) if name.startswith("lightning.") or not covered(name, PREFIXES)]
+    return list(dict.fromkeys([*allowed.prefixes, *names]))
+
+
 def give(name: str) -> None:
     """Allow the name of a class that the user's program gave: its own word, for as long as the process lives."""
     _given.add(name)

@@ -13,6 +13,8 @@ from hydra.core.config_store import ConfigStore
 from autotune.compose import compose
 from autotune.errors import UserError
 from autotune.final.origin import GROUPS, overrides_from, resolved
+from autotune.train import Plan
+from autotune.trust import resolved_yaml
 
 CONFIG: Mapping[str, Any] = {
     **{group: {"name": f"my {group}"} for group in GROUPS},
@@ -225,3 +227,40 @@ def test_a_file_does_not_say_what_a_command_is_run_by(home: Path) -> None:
     hostile = {"hydra": {"run": {"dir": "/elsewhere"}}, "home": "/elsewhere", "tracking": {"uri": "http://elsewhere"}}
     file.write_text(yaml.safe_dump({**CONFIG, **hostile, "train": {"register": "theirs"}}))
     assert resolved(str(file), str(home), None, nothing_fetched) == CONFIG
+
+
+TEXTS = [
+    "relu,relu",
+    "interval(0,1)",
+    "rnage(1,2)",
+    "a , b",
+    "1,2",
+    "",
+    "null",
+    "'a,b'",
+    '"',
+    "\\${a,b}",
+    "é,ü",
+    "1e-3",
+]
+MAPPINGS = [{"type": "float", "low": 0, "high": 1}, {"only": ["a"], "a": {"b": 1}}, {"type": "a,b", 3: [{"x": "c,d"}]}]
+
+
+def test_nothing_it_brings_is_a_search_value(home: Path) -> None:
+    values = {f"v{number}": value for number, value in enumerate([*TEXTS, *MAPPINGS, TEXTS, [1, "1", 1.0, True]])}
+    config = {**CONFIG, "model": {"name": "m", "_target_": "torch.nn.Linear", **values}, "width": "8,9"}
+    config["objective"] = {"metric": "val/accuracy"}
+    (home / "studies" / "good" / "best.yaml").write_text(resolved_yaml.dump(config))
+    plan = Plan.of(composed("from=good", f"home={home}", "train.name=t"))
+    assert repr({**plan.resolved["model"]}) == repr({"name": "m", "_target_": "torch.nn.Linear", **values})
+    assert plan.resolved["width"] == "8,9"
+    assert plan.origin == {**CONFIG["origin"], "max_epochs": 7}
+
+
+@pytest.mark.parametrize("typed", ["model.v=interval(0,1)", "model.v=1,2", "model.v=choice(a,b)"])
+def test_what_is_typed_over_it_may_be_one(typed: str, home: Path) -> None:
+    config = {**CONFIG, "model": {"name": "m", "_target_": "torch.nn.Linear", "v": "a,b"}}
+    config["objective"] = {"metric": "val/accuracy"}
+    (home / "studies" / "good" / "best.yaml").write_text(resolved_yaml.dump(config))
+    with pytest.raises(UserError, match=r"^model\.v: is still open, and a final training has one value for it; "):
+        Plan.of(composed("from=good", f"home={home}", typed))

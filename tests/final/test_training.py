@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from autotune.compose import compose
 from autotune.data import batches
 from autotune.errors import UserError
 from autotune.final.training import Trained, is_tested, train_and_test
+from autotune.given import model_section
 from autotune.settings import Objective
 from autotune.train import Plan
 
@@ -70,6 +74,69 @@ def test_it_is_a_function_of_config_and_seed(tmp_path: Path) -> None:
     assert (once.tested, once.score, once.kept_epoch) == (again.tested, again.score, again.kept_epoch)
     assert once.tested != other.tested
     assert set(once.tested) == {"test/loss", "test/accuracy"}
+
+
+class Own(LightningModule):
+    """A module that keeps another one, a path and a number among its hyperparameters."""
+
+    def __init__(self, input_shape: Any, outputs: int, state: Any = None) -> None:
+        super().__init__()
+        net = torch.nn.Linear(input_shape[0], outputs)
+        self.save_hyperparameters({"net": net, "file": Path("x"), "outputs": outputs})
+        self.net, self.state = net, state
+
+    def get_extra_state(self) -> Any:
+        return None if self.state is None else Path("somewhere")
+
+    def set_extra_state(self, state: Any) -> None:
+        assert state is None
+
+    def training_step(self, batch: Any, _: int) -> Any:
+        loss = torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1].long())
+        self.log("val/accuracy", -loss)
+        return loss
+
+    def validation_step(self, batch: Any, _: int) -> None:
+        self.net(batch[0])
+
+    test_step = validation_step
+
+
+LIGHTNINGS_ADVICE = pytest.mark.filterwarnings("ignore:Attribute 'net' is an instance")
+
+
+def of_own(**arguments: Any) -> Plan:
+    plan = planned("trainer.max_epochs=2")
+    return replace(plan, resolved={**plan.resolved, "model": model_section(partial(Own, **arguments))})
+
+
+@LIGHTNINGS_ADVICE
+def test_hyperparameters_that_are_no_plain_data_are_left_out_and_said_before_the_first_epoch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[Any] = []
+    said = "best.ckpt is without what is no plain data: hyper_parameters.net, hyper_parameters.file; "
+    plan = of_own()
+
+    def hear(_: Mapping[str, float], epoch: int) -> None:
+        heard.append((epoch, [record.message for record in caplog.records if record.message.startswith(said)]))
+
+    with caplog.at_level(logging.INFO):
+        trained = train_and_test(plan.resolved, plan.on, 2, plan.objective, tmp_path / "best.ckpt", hear)
+    assert [(epoch, len(lines)) for epoch, lines in heard] == [(1, 1), (2, 1)]
+    kept = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    assert kept["hyper_parameters"] == {"outputs": 10}
+    assert torch.equal(kept["state_dict"]["net.weight"], trained.assembly.module.state_dict()["net.weight"].cpu())
+    assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt"}
+
+
+@LIGHTNINGS_ADVICE
+def test_weights_that_cannot_be_read_back_are_refused_before_the_first_epoch(tmp_path: Path) -> None:
+    heard: list[Any] = []
+    with pytest.raises(UserError, match=r"^model: its state cannot be read back as plain data \(pathlib.*; keep "):
+        run(of_own(state=1), tmp_path, heard)
+    assert heard == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_test_part_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
