@@ -31,9 +31,10 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
+from autotune import known_keys
 from autotune.claims import claim, named_by_clock
 from autotune.disk import disk_errors_said
 from autotune.errors import UserError, first_line, nearest
@@ -46,6 +47,8 @@ from autotune.trust import addresses, targets
 from autotune.trust.config_files import ConfigFiles, check_resolvers, conf_dir
 from autotune.trust.masking import mask
 from autotune.typed import FLAG, repeated
+
+ORIGIN = "origin"  # the group and the section of what ``from=`` brings
 
 Prepare = Callable[[list[str]], list[str]]
 
@@ -80,7 +83,11 @@ OmegaConf.register_new_resolver("folder", partial(folder_name, "study.name"), re
 
 
 def compose(
-    config_name: str, overrides: Sequence[str], config_dir: str | None = None, prepare: Prepare = list
+    config_name: str,
+    overrides: Sequence[str],
+    config_dir: str | None = None,
+    prepare: Prepare = list,
+    command: str | None = None,
 ) -> DictConfig:
     """Compose a config as the commands do, Hydra's own section included.
 
@@ -89,22 +96,56 @@ def compose(
         overrides: As typed; sweeps and choices of groups included.
         config_dir: A directory of the user's that goes in front of the shipped one.
         prepare: What else turns the overrides as typed into Hydra's, before all else.
+        command: Whose config it is, where a file of another name was asked for.
 
     Raises:
         UserError: Whatever is wrong with the overrides or the files.
     """
     _check_size(overrides)
     _put_in_front(config_dir, overrides)
-    again = partial(compose, config_name, config_dir=config_dir, prepare=prepare)
+    command = command or config_name
+    again = partial(compose, config_name, config_dir=config_dir, prepare=prepare, command=command)
     with _hydra_errors(config_name, list(overrides), again), hydra.initialize(config_path=None, version_base="1.3"):
         allowed = targets.Allowed.typed(overrides)
         loader = GlobalHydra.instance().config_loader()
-        config = hydra.compose(
-            config_name, overrides=_leave_sweeps(prepare(list(overrides)), loader), return_hydra_config=True
-        )
+        ready = prepare(list(overrides))
+        config = hydra.compose(config_name, overrides=_leave_sweeps(ready, loader), return_hydra_config=True)
         _check_trusted(config, allowed)
+        known_keys.check(command, plain(config), _brought(ready))
+        _check_branches(config, loader)
     targets.remember(config, allowed)
     return config
+
+
+def _brought(ready: Sequence[str]) -> Sequence[str]:
+    """Keys at the top of a config that an option of the group ``origin`` brings."""
+    brought: list[str] = []
+    for override in _parse(ready):
+        if override.key_or_group == ORIGIN and override.is_add():
+            brought += ConfigStore.instance().load(f"{ORIGIN}/{override.value()}.yaml").node
+    return brought
+
+
+def _check_branches(config: DictConfig, loader: ConfigLoader) -> None:
+    """Say which option of a group has a branch that the chosen one has not. Raises UserError."""
+    for group, content in plain(config).items():
+        if not isinstance(content, dict) or "only" not in content:
+            continue
+        only = content["only"]
+        for branch in re.findall(r"[\w-]+", only) if isinstance(only, str) else only or []:
+            if branch in content or branch == "choice":
+                continue
+            options = loader.get_group_options(group)
+            having = [option for option in options if branch in _branches(f"{group}/{option}", loader)]
+            if having:
+                raise UserError(f"{group}.only", f"no branch {branch}", f"{group}={' or '.join(having)} has it")
+
+
+def _branches(option: str, loader: ConfigLoader) -> Sequence[Any]:
+    """The branches that an option of a group says it has."""
+    found = loader.repository.load_config(option)  # type: ignore[attr-defined]
+    only = found.config.get("only") if found is not None and isinstance(found.config, DictConfig) else None
+    return list(only) if isinstance(only, ListConfig) else []
 
 
 def _check_trusted(config: DictConfig, allowed: targets.Allowed) -> None:
@@ -156,7 +197,7 @@ def run_command(
         if not asks_for_hydra:
             typed = list(arguments.overrides)
             _check_size(typed)
-            again = partial(compose, name, config_dir=front, prepare=prepare)
+            again = partial(compose, name, config_dir=front, prepare=prepare, command=config_name)
             with _hydra_errors(name, typed, again):
                 first = _first_job(typed) if arguments.multirun else typed
                 _check_names(typed)
@@ -424,7 +465,7 @@ def _hydra_errors(config_name: str, overrides: list[str], again: Callable[[list[
             key or "command line", f"{error.override} is not understood ({said})", "write key=value"
         ) from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise _composition_error(error, overrides, again) from error
+        raise _composition_error(config_name, error, overrides, again) from error
     except RecursionError as error:
         raise UserError("config", "is nested too deeply", "write fewer levels") from error
     except ValueError as error:  # of a number with more digits than Python reads
@@ -440,7 +481,9 @@ def _missing_option(error: MissingConfigException, config_name: str) -> UserErro
     return UserError(group.replace("/", "."), f"no option {option}", nearest(option, error.options or []))
 
 
-def _composition_error(error: Exception, overrides: list[str], again: Callable[[list[str]], DictConfig]) -> UserError:
+def _composition_error(
+    config_name: str, error: Exception, overrides: list[str], again: Callable[[list[str]], DictConfig]
+) -> UserError:
     message = str(error)
     cause = str(error.__cause__ or "")
     already = re.search(r"An item is already at '([^']+)'", message)
@@ -458,14 +501,19 @@ def _composition_error(error: Exception, overrides: list[str], again: Callable[[
         return UserError(key, f"{value} does not fit there ({said})", remedy)
     unknown = re.search(r"Could not (?:override|append|delete|find) '?([^\s']+?)'?\.?(?:\s|$)", message)
     if unknown is not None:
-        return _unknown_key(unknown[1], message, cause, overrides, again)
+        return _unknown_key(config_name, unknown[1], message, cause, overrides, again)
     key = getattr(error.__cause__ or error, "full_key", None) or "config"
     said = " ".join(line.strip() for line in (message or cause).splitlines() if line.strip() and "full_key" not in line)
     return UserError(str(key), said, "see --cfg job for the composed config")
 
 
 def _unknown_key(
-    key: str, message: str, cause: str, overrides: list[str], again: Callable[[list[str]], DictConfig]
+    config_name: str,
+    key: str,
+    message: str,
+    cause: str,
+    overrides: list[str],
+    again: Callable[[list[str]], DictConfig],
 ) -> UserError:
     if cause and "not in struct" not in cause:
         return UserError(key, " ".join(cause.split("full_key")[0].split()), "see --cfg job for the composed config")
@@ -486,9 +534,9 @@ def _unknown_key(
         return UserError(
             key, f"{parent} is a choice among {', '.join(known)}", f"name the branch: {parent}.{known[0]}.{last}=..."
         )
-    prefix = f"{parent}." if parent else ""
-    remedy = nearest(f"{prefix}{last}", [f"{prefix}{name}" for name in known])
-    return UserError(key, "there is no such key", f"{remedy}{'' if remedy.endswith('?') else f'; +{key}=... adds one'}")
+    remedy = known_keys.remedy(parent, last, known)
+    adds = "" if remedy.endswith("?") or known_keys.is_whole(config_name, parent) else f"; +{key}=... adds one"
+    return UserError(key, "there is no such key", f"{remedy}{adds}")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -10,11 +10,15 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from autotune.divergence import divergence
 from autotune.errors import UserError, first_line, nearest
+from autotune.trust.config_files import conf_dir
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 DIRECTIONS = ("maximize", "minimize")
@@ -23,6 +27,16 @@ RESUME = ("extend", "fresh")
 
 LARGEST = sys.float_info.max  # whole numbers have no end of their own
 MOST_CONFIRMED = 1000  # configurations, seeds
+
+SECONDS = {"seconds": 1, "minutes": 60, "hours": 3600}
+_UNITS = (86400, 3600, 60, 1)
+_DURATION = re.compile(
+    r"\s*".join(
+        rf"(?:(\d+(?:\.\d*)?|\.\d+)\s*{unit})?"
+        for unit in (r"d(?:ays?)?", r"h(?:ours?)?", r"m(?:in(?:utes?)?)?", r"s(?:ec(?:onds?)?)?")
+    ),
+    re.IGNORECASE,
+)
 
 # Words in a metric's name that say which way it is better; the first kind goes before the second (log_loss).
 _SMALLER = {
@@ -123,21 +137,14 @@ class Budget:
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> Budget:
         """Read the section ``budget``. Raises UserError."""
-        limits: dict[str, Any] = {}
-        for key in ("trials", "seconds", "epochs"):
-            value = section.get(key)
-            whole = key != "seconds"
+        limits: dict[str, Any] = {"seconds": duration("budget", section)}
+        for key in ("trials", "epochs"):
+            value = limits[key] = section.get(key)
             if value is not None and (
-                isinstance(value, bool)
-                or not isinstance(value, int if whole else int | float)
-                or not 0 < value <= LARGEST
+                isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= LARGEST
             ):
-                raise UserError(
-                    f"budget.{key}",
-                    f"{value} is no limit",
-                    f"give a {'whole ' if whole else ''}number above 0, or null for none",
-                )
-            limits[key] = value
+                remedy = "give a whole number above 0, or null for none"
+                raise UserError(f"budget.{key}", f"{value} is no limit", remedy)
         if not any(limits.values()):
             raise UserError("budget", "has no limit at all", "give budget.trials, budget.seconds or budget.epochs")
         return cls(**limits)
@@ -229,6 +236,41 @@ class Settings:
             Confirm.of(config.get("confirm") or {}),
             _resume("study.resume", study.get("resume")),
         )
+
+
+def duration(name: str, section: Mapping[str, Any]) -> float | None:
+    """The seconds that a section gives by one of the keys ``seconds``, ``minutes`` and ``hours``; None for no limit.
+
+    A number counts what the key says; a text has units of its own, whichever key it is given by: ``1h30m``.
+
+    Args:
+        name: The section's, for mistakes.
+        section: Its values.
+
+    Raises:
+        UserError: It is no duration, or several keys give one.
+    """
+    given = {key: section[key] for key in SECONDS if section.get(key) is not None}
+    for key, value in given.items():
+        if len(given) > 1:
+            several = " and ".join(f"{name}.{each}={given[each]}" for each in given)
+            raise UserError(f"{name}.{key}", f"{several} are one limit given twice", "give one of them")
+        seconds = _duration(value, SECONDS[key])
+        if seconds is None or not 0 < seconds <= LARGEST:
+            remedy = "give a number above 0, one with its units (90s, 10m, 1h30m), or null for none"
+            raise UserError(f"{name}.{key}", f"{value} is no limit", remedy)
+        return seconds
+    return None
+
+
+def _duration(value: Any, unit: int) -> float | None:
+    """The seconds of a number of units, or of a text with its own; None where it is neither."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value * unit
+    parts = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if parts is None or not any(parts.groups()):
+        return None
+    return sum(float(count) * seconds for count, seconds in zip(parts.groups(), _UNITS, strict=True) if count)
 
 
 def complete_objective(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -378,6 +420,12 @@ def _number(key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
         raise UserError(key, f"{value} is no finite number", "give a finite number")
     return float(value)
+
+
+@cache
+def shipped_points() -> tuple[Mapping[str, Any], ...]:
+    """The starting points that a search has where the user gives none: they are for any space."""
+    return tuple(OmegaConf.to_container(OmegaConf.load(conf_dir() / "search.yaml").study.enqueue))  # type: ignore[arg-type]
 
 
 def _points(points: Any) -> tuple[Mapping[str, Any], ...]:

@@ -18,6 +18,7 @@ from rich.text import Text
 from autotune.compose import run_command, setting
 from autotune.errors import UserError, first_line
 from autotune.kept.storage import StudyLock
+from autotune.settings import duration
 from autotune.trial import State
 
 # The names of the fields where stdout is no terminal, in their order.
@@ -170,7 +171,9 @@ def _left(config: Mapping[str, Any], known: Mapping[str, Any]) -> str:
     """What is left to do; empty where nothing is."""
     states, finished = known["states"], str(known.get("finished") or "")
     used = {"trials": sum(states.values()), "seconds": known["seconds"], "epochs": known["trained_epochs"]}
-    limits = config["budget"]
+    limits = {**config["budget"], "seconds": None}
+    with suppress(UserError):  # of an interpolation, which is not resolved here
+        limits["seconds"] = duration("budget", config["budget"])
     used_up = [f"budget.{key}" for key in used if limits[key] is not None and used[key] >= limits[key]]
     left_over = states.get("RUNNING", 0) + states.get("WAITING", 0)
     if left_over:

@@ -30,7 +30,7 @@ from autotune.kept.earlier import draws, parameters_of
 from autotune.kept.ledger import DRAWN, Ledger, has_diverged, trained_epochs
 from autotune.pruners import WOULD_STOP, Leagues, Pruning, horizon
 from autotune.samplers import PenaltyStorage, UsedUp
-from autotune.settings import Settings
+from autotune.settings import Settings, shipped_points
 from autotune.space import Space, suggest
 from autotune.steering import draws_in_turn, knows_trees, ranks_pruned, seed_of
 from autotune.tracking import Tracker
@@ -440,10 +440,11 @@ class Coordinator:
     def _fit_starting_points(self) -> list[dict[str, Any]]:
         points = []
         for point in self._settings.enqueue:
+            why = None if point in shipped_points() else self._space.misfit(point)
             fitted = self._space.fit(point)
-            if fitted is None:
-                _log.debug("the starting point %s lies outside the space", dict(point))
-            else:
+            if why is not None:
+                _log.info("the starting point %s is left out: %s", dict(point), why)
+            elif fitted is not None:
                 points.append(fitted)
         return points
 

@@ -21,6 +21,7 @@ def test_the_folder_is_the_homes() -> None:
     assert str(Settings.of(GOOD).folder) == "mlruns/studies/s"
 
 
+DURATION = "give a number above 0, one with its units (90s, 10m, 1h30m), or null for none"
 WRONG = {
     "budget.trials": (
         "budget",
@@ -35,7 +36,7 @@ WRONG = {
     "budget.seconds": (
         "budget",
         {"seconds": "long"},
-        "budget.seconds: long is no limit; give a number above 0, or null for none",
+        f"budget.seconds: long is no limit; {DURATION}",
     ),
     "budget": ("budget", {}, "budget: has no limit at all; give budget.trials, budget.seconds or budget.epochs"),
     "confirm.top": (
@@ -112,6 +113,38 @@ def test_the_better_value_depends_on_the_direction() -> None:
 
 def test_any_one_limit_is_enough() -> None:
     assert Budget.of({"seconds": 1.5}) == Budget(None, 1.5, None)
+
+
+@pytest.mark.parametrize(
+    ("section", "seconds"),
+    [
+        ({"minutes": 1.5}, 90),
+        ({"hours": 2, "seconds": None}, 7200),
+        ({"seconds": "90s"}, 90),
+        ({"seconds": "10m"}, 600),
+        ({"seconds": "1.5h"}, 5400),
+        ({"seconds": "1h30m"}, 5400),
+        ({"minutes": "1H 30 min"}, 5400),
+        ({"hours": "1 day"}, 86400),
+    ],
+)
+def test_seconds_may_be_given_in_other_units(section: dict[str, Any], seconds: float) -> None:
+    assert Budget.of(section).seconds == seconds
+
+
+@pytest.mark.parametrize("value", ["", "h", "30m1h", "1h1h", "5400", "-1h", "0s", "1 fortnight", "1e5s", True, []])
+def test_no_duration(value: Any) -> None:
+    with pytest.raises(UserError) as refused:
+        Budget.of({"trials": 1, "hours": value})
+    assert (refused.value.key, refused.value.remedy) == ("budget.hours", DURATION)
+
+
+def test_one_limit_is_given_once() -> None:
+    with pytest.raises(UserError) as refused:
+        Budget.of({"seconds": "1h", "minutes": 3, "hours": None})
+    assert str(refused.value) == (
+        "budget.seconds: budget.seconds=1h and budget.minutes=3 are one limit given twice; give one of them"
+    )
 
 
 @pytest.mark.parametrize(

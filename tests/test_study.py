@@ -19,7 +19,7 @@ from autotune.kept.ledger import Ledger
 from autotune.kept.outcome import Outcome
 from autotune.kept.storage import open_storage
 from autotune.pruners import Pruning
-from autotune.settings import Settings
+from autotune.settings import Settings, shipped_points
 from autotune.space import Space
 from autotune.study import Coordinator
 from autotune.trial import Reason, State, TrialCodeError
@@ -372,6 +372,21 @@ def test_starting_points_are_asked_first_where_they_lie_in_the_space(tmp_path: P
     search = Search(tmp_path, FakeExecutor(), study={**CONFIG["study"], "enqueue": points}).run()
     assert [trial.config["optimizer"]["lr"] for trial in search.executor.trained[:2]] == [0.05, 0.5]
     assert search.states == {"COMPLETE": 12}
+
+
+def test_a_starting_point_outside_the_space_is_said_unless_it_is_shipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    points = [{"optimizer.lr": 1e9}, *shipped_points(), {"optimizer.rate": 0.5}, {"optimizer.lr": 0.5}]
+    with caplog.at_level("INFO", logger="autotune"):
+        search = Search(tmp_path, FakeExecutor(), study={**CONFIG["study"], "enqueue": points}).run()
+    said = [record.message for record in caplog.records if "left out" in record.message]
+    assert len(said) == 2
+    assert said[0].startswith(
+        "the starting point {'optimizer.lr': 1000000000.0} is left out: optimizer.lr=1000000000.0 "
+    )
+    assert said[1].endswith("optimizer.rate is no parameter; did you mean optimizer.lr?")
+    assert search.executor.trained[0].config["optimizer"]["lr"] == 0.5
 
 
 def test_the_study_goes_on_with_what_is_left_of_the_budget(tmp_path: Path) -> None:

@@ -11,14 +11,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-
 from autotune.errors import UserError
-from autotune.space import Space
+from autotune.space import Space, as_grammar
 from autotune.trust.masking import masked
 
 # They say where and how fast a trial is trained, what is written of it or what a sampler is told of it, not what it is.
@@ -148,24 +145,6 @@ def check_unchanged(study: str, now: Fingerprint, earlier: Fingerprint, resume: 
     return differences
 
 
-def as_grammar(distribution: BaseDistribution) -> str:
-    """A distribution as it would be typed."""
-    match distribution:
-        case CategoricalDistribution(choices=choices):
-            return f"choice({', '.join(each if isinstance(each, str) else json.dumps(each) for each in choices)})"
-        case FloatDistribution(low=low, high=high, step=None, log=log):
-            text = f"interval({_number(low)}, {_number(high)})"
-            return f"tag(log, {text})" if log else text
-        case IntDistribution(low=low, high=high, step=1, log=log):
-            text = f"int(interval({low}, {high}))"
-            return f"tag(log, {text})" if log else text
-        case FloatDistribution() | IntDistribution():
-            by = distribution.step or 1
-            stop = Decimal(str(distribution.high)) + Decimal(str(by))
-            return f"range({_number(distribution.low)}, {_number(float(stop))}, {_number(by)})"
-    raise TypeError(f"the grammar has no {distribution}")
-
-
 def content(path: Path) -> str:
     """What is in a file, or in all files of a folder: how much, and a digest of it."""
     files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
@@ -220,7 +199,3 @@ def _listed(differences: Sequence[Difference]) -> str:
     first, *others = differences[:SHOWN]
     more = len(differences) - SHOWN
     return ", ".join([first.change, *map(str, others), *([f"and {more} more"] if more > 0 else [])])
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)

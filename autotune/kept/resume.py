@@ -16,13 +16,13 @@ from optuna.trial import FrozenTrial
 from autotune.compose import section
 from autotune.errors import UserError
 from autotune.kept.database import Database
-from autotune.kept.fingerprint import Fingerprint, as_grammar, check_unchanged
+from autotune.kept.fingerprint import Fingerprint, check_unchanged
 from autotune.kept.lease import held
 from autotune.kept.ledger import LedgerView, identify
 from autotune.kept.storage import StudyLock, open_storage, read_storage
 from autotune.kept.whole import write_whole
 from autotune.settings import Settings
-from autotune.space import Space
+from autotune.space import Space, as_grammar
 from autotune.tracking import Study
 from autotune.trust import resolved_yaml
 

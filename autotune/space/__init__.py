@@ -3,7 +3,7 @@
 from autotune.space.rules import check, check_whole
 from autotune.space.template import literals
 from autotune.space.tree import LITERAL, SETTINGS, Space, suggest
-from autotune.space.values import EXAMPLE, SearchValue, parse
+from autotune.space.values import EXAMPLE, SearchValue, as_grammar, parse
 
 __all__ = [
     "EXAMPLE",
@@ -11,6 +11,7 @@ __all__ = [
     "SETTINGS",
     "SearchValue",
     "Space",
+    "as_grammar",
     "check",
     "check_whole",
     "literals",

@@ -224,9 +224,15 @@ def check(space: Space) -> None:
 
 
 def check_whole(config: Mapping[str, Any]) -> None:
-    """Find out whether a resolved config says how long is trained. Raises UserError."""
+    """Find out whether a resolved config says how long is trained, and nothing in vain. Raises UserError."""
     if "max_epochs" not in config["trainer"]:
         raise UserError("trainer.max_epochs", "is missing", "give it: ++trainer.max_epochs=...")
+    for key in ("optimizer", "schedule"):
+        section = config[key]
+        for name in section if "_target_" not in section else ():
+            if name not in ("name", "_fix_"):
+                problem = f"nothing reads it: {key}={section.get('name')} leaves the {key} to the module"
+                raise UserError(f"{key}.{name}", problem, "leave it out")
 
 
 def _check_place(leaf: Leaf) -> None:

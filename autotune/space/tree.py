@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from autotune.errors import UserError
+from autotune.errors import UserError, nearest
 from autotune.space.template import (
     Leaf,
     Open,
@@ -123,17 +123,42 @@ class Space:
             taken = self._taken_branch(name)
             if taken is not None and taken != value:
                 return None
-            parent, _, last = name.rpartition(".")
-            above, _, branch = parent.rpartition(".")
-            if name not in known and above and self._taken_branch(above) == branch:
-                name = f"{above}.{last}"
-            if name not in known:
+            written = self._as_written(name, known)
+            if written not in known:
                 continue
-            label = known[name].label(value)
+            label = known[written].label(value)
             if label is None:
                 return None
-            fitted[name] = label[0]
+            fitted[written] = label[0]
         return fitted
+
+    def misfit(self, point: Mapping[str, Any]) -> str | None:
+        """Why a point lies outside the space or says what no trial of it can be: key, value and range; None where not.
+
+        Args:
+            point: As for `fit`, which takes no notice of names that are no parameters.
+        """
+        known = self.parameters()
+        fixed = {leaf.name: leaf.values[0] for leaf in self.leaves() if leaf.name not in known}
+        for name, value in point.items():
+            written, taken = self._as_written(name, known), self._taken_branch(name)
+            if taken is not None:
+                why = None if taken == value else f"is not {taken}, which is fixed"
+            elif written in known:
+                why = known[written].misfit(value)
+            elif written in fixed:
+                why = None if fixed[written] == value else f"is not {fixed[written]}, which is fixed"
+            else:
+                return f"{name} is no parameter; {nearest(name, known)}"
+            if why is not None:
+                return f"{name}={value} {why}"
+        return None
+
+    def _as_written(self, name: str, known: Mapping[str, SearchValue]) -> str:
+        """The name of a parameter in this space, where its branch is fixed and stands in the name."""
+        parent, _, last = name.rpartition(".")
+        above, _, branch = parent.rpartition(".")
+        return f"{above}.{last}" if name not in known and above and self._taken_branch(above) == branch else name
 
     def _taken_branch(self, name: str) -> str | None:
         """The option that a group is fixed to; None where it is open or no group."""

@@ -40,6 +40,8 @@ LARGEST_WHOLE = 2**53
 MOST_STEPS = 100_000  # of a range of fractions
 LONGEST = 10_000  # characters of a search value
 
+_OFF_STEP = 1e-8  # parts of a step, as Optuna counts
+
 EXAMPLE = "write choice(a,b), range(1,10,2), interval(0,1), int(interval(1,9)) or tag(log,interval(1e-4,1))"
 
 
@@ -62,12 +64,31 @@ class SearchValue:
 
     def label(self, value: Any) -> tuple[Any] | None:
         """What the sampler would have drawn for a config value, as a 1-tuple; None where it never draws it."""
-        if self.choices is not None:
-            return next(((label,) for label, choice in self.choices.items() if choice == value), None)
-        assert isinstance(self.distribution, FloatDistribution | IntDistribution)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if self.misfit(value) is not None:
             return None
-        return (value,) if self.distribution.low <= value <= self.distribution.high else None
+        if self.choices is not None:
+            return next((label,) for label, choice in self.choices.items() if _is_same(choice, value))
+        return (int(value) if isinstance(self.distribution, IntDistribution) else float(value),)
+
+    def misfit(self, value: Any) -> str | None:
+        """Why the sampler never draws a config value, in a few words; None where it may."""
+        match self.distribution:
+            case FloatDistribution(low=low, high=high, step=step) | IntDistribution(low=low, high=high, step=step):
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    return f"is no number of {self.words}"
+                if not low <= value <= high:
+                    return f"lies outside {self.words}"
+                if isinstance(self.distribution, IntDistribution) and not float(value).is_integer():
+                    return f"is no whole number of {self.words}"
+                steps = 0.0 if step is None else (value - low) / step
+                return None if abs(steps - round(steps)) < _OFF_STEP else f"is off the step of {self.words}"
+        assert self.choices is not None
+        return None if any(_is_same(each, value) for each in self.choices.values()) else f"is not among {self.words}"
+
+    @property
+    def words(self) -> str:
+        """The search value as it would be typed."""
+        return as_grammar(self.distribution)
 
     def options(self) -> Sequence[Any] | None:
         """Every value the sampler can draw, or None where they cannot be counted."""
@@ -95,6 +116,10 @@ class SearchValue:
         elif isinstance(self.distribution, FloatDistribution | IntDistribution):
             yield self.distribution.low
             yield self.distribution.high
+
+
+def _is_same(choice: Any, value: Any) -> bool:
+    return bool(choice == value) and isinstance(choice, bool) == isinstance(value, bool)
 
 
 def parse(key: str, value: Any) -> SearchValue | None:
@@ -306,3 +331,25 @@ def _parse_mapping(key: str, value: Mapping[str, Any]) -> SearchValue | None:
     first, by = Decimal(str(low)), Decimal(str(step))
     last = first + (Decimal(str(high)) - first) // by * by
     return SearchValue(FloatDistribution(float(first), float(last), step=float(by)))
+
+
+def as_grammar(distribution: BaseDistribution) -> str:
+    """A distribution as it would be typed."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return f"choice({', '.join(each if isinstance(each, str) else json.dumps(each) for each in choices)})"
+        case FloatDistribution(low=low, high=high, step=None, log=log):
+            text = f"interval({_short(low)}, {_short(high)})"
+            return f"tag(log, {text})" if log else text
+        case IntDistribution(low=low, high=high, step=1, log=log):
+            text = f"int(interval({low}, {high}))"
+            return f"tag(log, {text})" if log else text
+        case FloatDistribution() | IntDistribution():
+            by = distribution.step or 1
+            stop = Decimal(str(distribution.high)) + Decimal(str(by))
+            return f"range({_short(distribution.low)}, {_short(float(stop))}, {_short(by)})"
+    raise TypeError(f"the grammar has no {distribution}")
+
+
+def _short(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)

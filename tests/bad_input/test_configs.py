@@ -27,8 +27,7 @@ SEARCHES = {
     "unknown key": (
         "foo=1",
         "foo: there is no such key; known are allow_targets, budget, confirm, data, dry_run, executor, home, live, "
-        "model, objective, optimizer, pruner, sampler, schedule, seed, storage, study, task, tracking, trainer; "
-        "+foo=... adds one",
+        "model, objective, optimizer, pruner, sampler, schedule, seed, storage, study, task, tracking, trainer",
     ),
     "no rate": ("optimizer.adam.lr=null", "optimizer.adam.lr: None is not right here; give a number above 0"),
     "NaN for a rate": ("optimizer.adam.lr=nan", "optimizer.adam.lr: nan is not right here; give a number above 0"),
@@ -92,7 +91,11 @@ SEARCHES = {
     ),
     "budget beyond numbers": (f"budget.trials={DIGITS}", f"budget.trials: {SHORT} is no limit; {LIMIT}"),
     "fraction for a budget": ("budget.trials=1e99", f"budget.trials: 1e+99 is no limit; {LIMIT}"),
-    "NaN seconds": ("budget.seconds=nan", "budget.seconds: nan is no limit; give a number above 0, or null for none"),
+    "NaN seconds": (
+        "budget.seconds=nan",
+        "budget.seconds: nan is no limit; give a number above 0, one with its units (90s, 10m, 1h30m), or null "
+        "for none",
+    ),
     "negative epochs": ("budget.epochs=-1", f"budget.epochs: -1 is no limit; {LIMIT}"),
     "list for a section": (
         "budget=[1]",

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from autotune.errors import UserError
 from autotune.kept import fingerprint
-from autotune.kept.fingerprint import Fingerprint, as_grammar, check_unchanged, content
-from autotune.space import Space, parse
+from autotune.kept.fingerprint import Fingerprint, check_unchanged, content
+from autotune.space import Space, as_grammar, parse
 
 CONFIG: dict[str, Any] = {
     "study": {"name": "s"},

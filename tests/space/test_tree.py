@@ -151,6 +151,48 @@ def test_what_was_suggested_resolves_to_a_plain_config(seed: int, finite: bool) 
     assert space.fit(params) == params
 
 
+MISFITS = [
+    ({"batch": 20}, "batch=20 is off the step of range(16, 80, 16)"),
+    ({"batch": 20.5}, "batch=20.5 is no whole number of range(16, 80, 16)"),
+    ({"batch": 80}, "batch=80 lies outside range(16, 80, 16)"),
+    ({"batch": "32"}, "batch=32 is no number of range(16, 80, 16)"),
+    ({"batch": True}, "batch=True is no number of range(16, 80, 16)"),
+    ({"lr": 0.5}, "lr=0.5 lies outside tag(log, interval(0.0001, 0.1))"),
+    ({"lr": float("nan")}, "lr=nan lies outside tag(log, interval(0.0001, 0.1))"),
+    ({"drop": 0.15}, "drop=0.15 is off the step of range(0, 0.5, 0.1)"),
+    ({"head": 1.5}, "head=1.5 is not among choice(1, 2)"),
+    ({"head": True}, "head=True is not among choice(1, 2)"),
+    ({"lr": 0.01, "hed": 1}, "hed is no parameter; did you mean head?"),
+    ({"depth": 4}, "depth=4 is not 3, which is fixed"),
+    ({"optimizer": "sgd"}, "optimizer=sgd is not adam, which is fixed"),
+]
+FITS = [{"batch": 48.0}, {"lr": 0.1}, {"drop": 0.1 + 0.2}, {"head": 2}, {"depth": 3}, {"optimizer": "adam"}, {}]
+STEPS = {
+    "batch": "range(16,80,16)",
+    "lr": "tag(log,interval(1e-4,1e-1))",
+    "drop": "range(0,0.5,0.1)",
+    "head": "choice(1,2)",
+    "depth": 3,
+    "optimizer": {"name": "adam"},
+}
+
+
+@pytest.mark.parametrize(("point", "why"), MISFITS)
+def test_a_point_outside_says_why(point: dict[str, Any], why: str) -> None:
+    assert Space(STEPS).misfit(point) == why
+
+
+@pytest.mark.parametrize("point", FITS)
+def test_a_point_inside_is_what_a_sampler_draws(point: dict[str, Any]) -> None:
+    space = Space(STEPS)
+    assert space.misfit(point) is None
+    fitted = space.fit(point)
+    assert fitted is not None
+    study = optuna.create_study()
+    study.enqueue_trial(fitted)
+    assert space.suggest(study.ask()).items() >= fitted.items()
+
+
 def test_fit_takes_what_the_space_leaves_open() -> None:
     recipe = {"optimizer": "adam", "optimizer.adam.lr": 1e-3, "data.batch_size": 32, "schedule": "constant"}
     assert Space(TREE).fit(recipe) == {"optimizer": "adam", "optimizer.adam.lr": 1e-3, "data.batch_size": 32}
