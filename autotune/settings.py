@@ -175,13 +175,7 @@ class Confirm:
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_CONFIRMED:
                 problem = f"{value} is no number of them"
                 raise UserError(f"confirm.{key}", problem, f"give a whole number from 0 to {MOST_CONFIRMED}")
-        seconds = section.get("seconds")
-        if seconds is not None and (
-            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LARGEST
-        ):
-            remedy = "give a number above 0, or null for as long as it takes"
-            raise UserError("confirm.seconds", f"{seconds} is no limit", remedy)
-        return cls(**counts, seconds=seconds)
+        return cls(**counts, seconds=duration("confirm", {"seconds": section.get("seconds")}))
 
 
 @dataclass(frozen=True, slots=True)
