@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ class SearchResult:
         interrupted: Whether Ctrl-C or SIGTERM ended the run of the search.
     """
 
-    outcome: Outcome
+    outcome: Outcome = field(repr=False)  # all trials with their curves
     folder: Path
     interrupted: bool = False
 

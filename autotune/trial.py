@@ -293,9 +293,9 @@ class Record:
     reason: Reason | None
     stage: str
     params: Mapping[str, Any]
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] = field(repr=False)
     objective: float | None
-    curves: Mapping[str, Sequence[float]]
+    curves: Mapping[str, Sequence[float]] = field(repr=False)
     cost: Mapping[str, float]
     started: datetime
     ended: datetime | None = None
