@@ -296,7 +296,7 @@ class Record:
     config: Mapping[str, Any] = field(repr=False)
     objective: float | None
     curves: Mapping[str, Sequence[float]] = field(repr=False)
-    cost: Mapping[str, float]
+    cost: Mapping[str, float] = field(repr=False)
     started: datetime
     ended: datetime | None = None
     error: str | None = None
