@@ -22,6 +22,7 @@ from autotune.report.surrogate import MEASURED
 from autotune.report.worth import Worth
 from autotune.standing import Contender, Estimate, Standing
 from autotune.trial import Reason, Record, State
+from autotune.typed import train_command
 
 NAMES = {
     "model.batch_norm": "BatchNorm",
@@ -53,6 +54,7 @@ class Section:
         title: What stands above it.
         lines: Its sentences.
         table: Its table, where it has one.
+        command: What to type, where there is something to do.
         note: How its numbers were computed, where that must be said.
     """
 
@@ -61,12 +63,14 @@ class Section:
     lines: list[str] = field(default_factory=list)
     table: Table | None = None
     note: str = ""
+    command: str = ""
 
 
 def sections(findings: Findings) -> list[Section]:
     """The report in words: the answer first, then what it rests on."""
     told = [
         answer(findings),
+        _winner_section(findings.outcome),
         _contenders(findings.outcome),
         _worth_section(findings),
         _rates_section(findings),
@@ -173,6 +177,20 @@ def _second(outcome: Outcome, winner: Record) -> Record | None:
         return None
     best = outcome.objective.best([record.objective or 0.0 for record in others])
     return next(record for record in others if record.objective == best)
+
+
+def _winner_section(outcome: Outcome) -> Section:
+    """The winner's exact settings, and the command that trains it."""
+    section = Section("winner", "Use the winner")
+    winner = outcome.winner
+    if winner is None or outcome.is_noise:
+        return section
+    section.lines.append(
+        "best.yaml, beside this page, is its whole config. What was searched of it, to the last digit:"
+    )
+    rows = tuple((name, f"{value}") for name, value in winner.params.items())
+    train = train_command(outcome.name, outcome.config, outcome.notes)
+    return Section(section.key, section.title, section.lines, Table(("setting", "value"), rows), command=train)
 
 
 def _contenders(outcome: Outcome) -> Section:

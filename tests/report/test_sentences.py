@@ -159,3 +159,14 @@ def test_numbers_show_two_digits_of_their_interval() -> None:
     assert difference(Estimate(0.1, 0.1, 0.1, 3)) == "+0.1 (0.1 to 0.1)"
     assert listed(["a"]) == "a"
     assert listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_the_winners_exact_settings_and_the_command_that_trains_it_are_there() -> None:
+    study = made.study(score, 20)
+    found = section(study, "winner")
+    winner = study.winner
+    assert winner is not None
+    assert found.table is not None
+    assert dict(found.table.rows) == {name: f"{value}" for name, value in winner.params.items()}
+    assert "best.yaml" in found.lines[0]
+    assert found.command == "python -m autotune.train from=made"
