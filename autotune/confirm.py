@@ -15,7 +15,7 @@ from typing import Any
 from autotune import naming
 from autotune.kept.checkpoints import Checkpoints
 from autotune.kept.ledger import Ledger
-from autotune.settings import Settings
+from autotune.settings import Settings, unmeasured
 from autotune.standing import Standing, standing
 from autotune.tracking import Tracker
 from autotune.trial import (
@@ -167,7 +167,7 @@ class Confirmation:
         value = None if curve is None else self._objective.best_of(curve)
         if end.reason == Reason.COMPLETED and value is None:
             if curve is None:
-                raise self._objective.unmeasured(running.curves)
+                raise unmeasured(self._objective.metric, running.curves)
             running.divergence = f"{self._objective.metric} is no number in any epoch"
             end = replace(end, reason=Reason.DIVERGED)
         record = replace(

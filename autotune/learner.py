@@ -76,6 +76,11 @@ class Learner(LightningModule):
         """What is judged, kept and served: the network, or the average of its weights."""
         return self.network if self._averaged is None else self._averaged.module
 
+    @property
+    def logged(self) -> set[str]:
+        """The names of what each epoch of a fit has."""
+        return {"lr", "train/loss", "val/loss", *(f"val/{name}" for name in self._metrics)}
+
     def forward(self, features: Tensor) -> Tensor:
         """The judged network's outputs."""
         outputs: Tensor = self.judged_network(features)

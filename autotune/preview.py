@@ -35,7 +35,7 @@ from autotune.executors.memory import NUMBERS_A_PARAMETER, out_of_memory
 from autotune.learner import Learner
 from autotune.live import duration
 from autotune.logs import measuring
-from autotune.settings import Settings
+from autotune.settings import Settings, unmeasured
 from autotune.space import SearchValue, Space
 from autotune.trial import Executor
 
@@ -130,7 +130,8 @@ def try_out(config: Mapping[str, Any], settings: Settings, executor: Executor) -
         assembly = assemble(config)
         clock = _Clock()
         data = _FirstBatch(assembly.data, assembly) if isinstance(assembly.data, ArrayData) else assembly.data
-        few = {"max_epochs": MOST_TIMED, "limit_train_batches": 1, "limit_val_batches": 1}
+        few: dict[str, Any] = {"max_epochs": MOST_TIMED, "limit_train_batches": 1, "limit_val_batches": 1}
+        few |= {"check_val_every_n_epoch": 1, "val_check_interval": 1.0}  # each of the few is judged
         with TemporaryDirectory() as nowhere:
             folder = Path(nowhere)
             trainer = make_trainer(unkept(assembly), [clock], folder, TrialLogger(folder), **few)
@@ -143,7 +144,7 @@ def try_out(config: Mapping[str, Any], settings: Settings, executor: Executor) -
         raise BrokenBranchError(config) from error
     metrics = measured(trainer)
     if settings.objective.metric not in metrics:
-        raise settings.objective.unmeasured(metrics)
+        raise unmeasured(settings.objective.metric, metrics)
     if said := settings.objective.divergence(metrics, {}):
         return Branch(config, f"diverged on the first batch: {said}")
     slots, taken = 1, None

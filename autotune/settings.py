@@ -102,14 +102,6 @@ class Objective:
         """What shows that a training has diverged in an epoch; None where nothing does. See `autotune.divergence`."""
         return divergence(metrics, earlier, self.explodes_above)
 
-    def unmeasured(self, metrics: Collection[str]) -> UserError:
-        """What is wrong where a training has no value of the metric, with the names of all that it logged."""
-        if self.metric in metrics:
-            problem = f"{self.metric} is no number in any epoch of a trial, and no other trial has one"
-            return UserError("objective.metric", problem, "name a metric that can be measured")
-        logged = ", ".join(sorted(metrics)) or "nothing"
-        return UserError("objective.metric", f"{self.metric} is not logged; logged are {logged}", "name one of those")
-
     def best(self, values: Sequence[float]) -> float:
         """The best of some values."""
         return max(values) if self.direction == "maximize" else min(values)
@@ -285,6 +277,20 @@ def complete_objective(section: Mapping[str, Any]) -> dict[str, Any]:
         is_smaller = bool(words & _SMALLER) != bool(words & _NEGATIVE)
         completed["direction"] = "minimize" if is_smaller else "maximize"
     return completed
+
+
+def unmeasured(metric: str, logged: Collection[str]) -> UserError:
+    """What is wrong where a training has no value of the objective's metric.
+
+    Args:
+        metric: Its name.
+        logged: The names of all that was logged.
+    """
+    if metric in logged:
+        problem = f"{metric} is no number in any epoch"
+        return UserError("objective.metric", problem, "name a metric that can be measured")
+    names = ", ".join(sorted(logged)) or "nothing"
+    return UserError("objective.metric", f"{metric} is not logged; logged are {names}", "name one of those")
 
 
 def bounds(metric: str) -> tuple[float, float]:

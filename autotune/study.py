@@ -30,7 +30,7 @@ from autotune.kept.earlier import draws, parameters_of
 from autotune.kept.ledger import DRAWN, Ledger, has_diverged, trained_epochs
 from autotune.pruners import WOULD_STOP, Leagues, Pruning, horizon
 from autotune.samplers import PenaltyStorage, UsedUp
-from autotune.settings import Settings, shipped_points
+from autotune.settings import Settings, shipped_points, unmeasured
 from autotune.space import Space, suggest
 from autotune.steering import draws_in_turn, knows_trees, ranks_pruned, seed_of
 from autotune.tracking import Tracker
@@ -302,7 +302,7 @@ class Coordinator:
         metric = self._objective.metric
         values = [*self._values.values(), *map(self._best_of, self._running.values())]
         if metric not in running.curves or all(value is None for value in values):
-            raise self._objective.unmeasured(running.curves)
+            raise unmeasured(metric, running.curves)
         running.divergence = f"{metric} is no number in any epoch"
         return replace(end, reason=Reason.DIVERGED)
 

@@ -15,12 +15,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.optim import Optimizer
 
 from autotune.assembly import Assembly, assemble, build_data, build_task, guessing, refusal
 from autotune.construct import accepts
 from autotune.cost import CostMeter
 from autotune.data.batches import ArrayData
 from autotune.data.placed import forget
+from autotune.divergence import is_loss
 from autotune.errors import UserError, nearest
 from autotune.executors.checkpoint import Keeper, checked
 from autotune.executors.logger import TrialLogger
@@ -30,6 +32,7 @@ from autotune.executors.workers import counted, share
 from autotune.learner import Interrupted, Learner
 from autotune.optim.learning_rate import LearningRate
 from autotune.optim.schedules import Schedule
+from autotune.settings import unmeasured
 from autotune.trial import Chance, Desk, End, Epoch, Reason, Trial
 from autotune.trust.addresses import check_local
 
@@ -78,7 +81,11 @@ class LightningExecutor:
         return luck_of_answers(config, epochs, stop)
 
     def rehearse(self, config: Mapping[str, Any]) -> None:
-        """Build what a resolved config says."""
+        """Build what a resolved config says.
+
+        Raises:
+            UserError: It cannot be built, or is known not to measure the objective's metric.
+        """
         assembly = assemble(config)
         device = make_trainer(assembly, []).strategy.root_device
         if self._workers > 1 and device.type != "cpu":
@@ -86,6 +93,9 @@ class LightningExecutor:
             raise UserError("executor.workers", problem, "give executor.workers=1, or trainer.accelerator=cpu")
         if isinstance(assembly.module, Learner):
             assembly.module.configure_optimizers()
+            metric, logged = config["objective"]["metric"], assembly.module.logged
+            if metric not in logged:
+                raise unmeasured(metric, logged)
 
     @property
     def chosen(self) -> str:
@@ -139,10 +149,13 @@ class _Reporter(Checkpoint):
         self._resumption = resumption
         self._logger = logger
         self.measured: Mapping[str, float] = {}
+        self.epoch_log = EpochLog()
+        self._loss: torch.Tensor | None = None  # of the latest batch
         self.reason = Reason.COMPLETED
         self.desk_error: BaseException | None = None
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, _: LightningModule, outputs: Any, *more: Any) -> None:
+        self._loss = step_loss(outputs)
         if self._desk.interrupted:
             raise Interrupted
 
@@ -151,7 +164,9 @@ class _Reporter(Checkpoint):
             raise Interrupted
 
     def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
-        metrics = self.measured = measured(trainer)
+        metrics = self.measured = self.epoch_log.end(trainer)
+        if self._loss is not None and not any(map(is_loss, metrics)) and not self._loss.isfinite().all():
+            metrics["train/loss"] = math.nan  # the module logs no loss by which it can be seen
         logged = self._logger.take(metrics)
         try:
             reason = self._desk.judge(
@@ -196,9 +211,9 @@ class _Scheduled(Callback):
             self._rate.before_update()
 
     def on_train_batch_end(self, trainer: Trainer, _: LightningModule, outputs: Any, batch: Any, index: int) -> None:
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if isinstance(loss, torch.Tensor):
-            self._losses.append(loss.detach())
+        loss = step_loss(outputs)
+        if loss is not None:
+            self._losses.append(loss)
 
     def on_train_epoch_end(self, *_: Any) -> None:
         if self._losses:
@@ -250,6 +265,7 @@ def _train(desk: Desk, trial: Trial, checkpoint_seconds: float | None, takes_up:
         if isinstance(assembly.module, Learner):
             assembly.module.stop_requested = lambda: desk.interrupted
         trainer = make_trainer(assembly, [meter, reporter], trial.folder, logger)
+        reporter.epoch_log.attach(trainer)
         trained_by = f"lightning on {trainer.strategy.root_device.type}"
         keeper = Keeper.of(trial, checkpoint_seconds, assembly.module, trained_by)
         checkpoint = resumption.begin(trainer, assembly.module, keeper, takes_up)
@@ -272,6 +288,40 @@ def _train(desk: Desk, trial: Trial, checkpoint_seconds: float | None, takes_up:
             raise resumption.failed(error) from error
         reason = Reason.OOM if out_of_memory(error) else Reason.ERROR
         return End(trial.number, reason, error=error, logged=logger.take(reporter.measured))
+
+
+class EpochLog(Callback):
+    """Tells what was logged in an epoch from what the Trainer remembers of earlier ones."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, torch.Tensor] = {}
+        self._rate: float | None = None  # of the latest update; at an epoch's end Lightning has set the next one's
+
+    def attach(self, trainer: Trainer) -> None:
+        """Hear of each epoch before anything can be logged in it: some callbacks do so when it begins."""
+        trainer.callbacks.insert(0, self)  # type: ignore[attr-defined]
+
+    def on_train_epoch_start(self, trainer: Trainer, _: LightningModule) -> None:
+        """Remember what is known from before."""
+        self._before = dict(trainer.callback_metrics)
+
+    def on_before_optimizer_step(self, trainer: Trainer, _: LightningModule, optimizer: Optimizer) -> None:
+        """Remember the learning rate of an update."""
+        if optimizer is trainer.optimizers[0]:
+            self._rate = float(optimizer.param_groups[0]["lr"])
+
+    def end(self, trainer: Trainer) -> dict[str, float]:
+        """What was logged since, and the learning rate of the last update."""
+        # Lightning makes a new tensor of each value that is logged.
+        stale = {name for name, value in self._before.items() if trainer.callback_metrics.get(name) is value}
+        rate = {} if self._rate is None else {"lr": self._rate}
+        return {name: value for name, value in measured(trainer).items() if name not in stale} | rate
+
+
+def step_loss(outputs: Any) -> torch.Tensor | None:
+    """The loss that a training step returned; None where it returned none."""
+    loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+    return loss.detach() if isinstance(loss, torch.Tensor) else None
 
 
 def measured(trainer: Trainer) -> dict[str, float]:

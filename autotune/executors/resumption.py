@@ -106,9 +106,10 @@ class Resumption(Callback):
         set_chance(found["chance"], trainer.strategy.root_device)
         self._found = None
         epochs = keeper.goes_on()
-        for name, value in epochs[-1].metrics.items():
-            if name != "lr" and not math.isnan(value):  # an epoch without validation has the last one's metrics
-                trainer.callback_metrics[name] = torch.tensor(value, dtype=torch.float64)
+        for epoch in epochs:
+            for name, value in epoch.metrics.items():
+                if name != "lr" and not math.isnan(value):  # in an epoch without a value Lightning has the last one
+                    trainer.callback_metrics[name] = torch.tensor(value, dtype=torch.float64)
         try:
             self._desk.resumed(self._number, epochs)
         except BaseException as error:

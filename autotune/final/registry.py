@@ -24,6 +24,7 @@ from autotune.data.batches import ArrayData
 from autotune.data.fitting import TableEncoding
 from autotune.data.preprocess import Standardize
 from autotune.data.source import EXAMPLES
+from autotune.divergence import is_loss
 from autotune.errors import UserError, first_line
 from autotune.final.origin import parsed
 from autotune.learner import Learner
@@ -178,7 +179,11 @@ class Measurements:
 
         now = int(time.time() * 1000)
         shown = {**dict(entries.measured(*metric) for metric in metrics.items()), **self._best_so_far(metrics)}
-        self._pending += [entries.Point(entries.key(name), value, now, step) for name, value in shown.items()]
+        self._pending += [
+            entries.Point(entries.key(name), value, now, step)
+            for name, value in shown.items()
+            if not math.isnan(value) or is_loss(name)
+        ]
         self._pending += entries.logged(logged.values)
         self._params = {**entries.hyperparameters(logged.hyperparameters), **self._params}
         params = [Param(name, value) for name, value in self._params.items() if name not in self._written]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +23,10 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from autotune.assembly import Assembly, assemble
 from autotune.data.batches import Slices
 from autotune.errors import UserError, first_line
-from autotune.executors.lightning import cost_meter, make_trainer, measured, raise_interrupt
+from autotune.executors.lightning import EpochLog, cost_meter, make_trainer, raise_interrupt
 from autotune.executors.logger import TrialLogger
 from autotune.executors.resumption import Wrapped
-from autotune.settings import Objective
+from autotune.settings import Objective, unmeasured
 from autotune.trial import Logged
 
 _log = logging.getLogger(__name__)
@@ -91,7 +92,6 @@ def train_and_test(
     folder = weights.parent.absolute() / FILES
     assembly = assemble(config, on, folder)
     logger = TrialLogger(folder)
-    progress = _Progress(hear, logger)
     meter, batch_size = cost_meter(assembly)
     keeper = _Best(
         weights.parent,
@@ -100,14 +100,19 @@ def train_and_test(
         mode=objective.direction[:3],
         save_weights_only=True,
         enable_version_counter=False,
+        save_on_train_epoch_end=True,
     )
+    progress = _Progress(keeper, hear, logger)
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # our own files are there
     unjudged = {} if is_judged else {"limit_val_batches": 0}
     ours = [_Rehearsal(weights), meter, keeper, progress]
     trainer = make_trainer(assembly, ours, folder, logger, max_epochs=epochs, **unjudged)
+    keeper.epoch_log.attach(trainer)
     trainer.strategy.checkpoint_io = sealed = Sealed(trainer.strategy.checkpoint_io)
     try:
         trainer.fit(assembly.module, datamodule=assembly.data)
+        if is_judged and objective.metric not in keeper.logged:
+            raise unmeasured(objective.metric, keeper.logged)
         sealed.check(weights)
         kept = torch.load(weights, weights_only=True)
         assembly.module.load_state_dict(kept["state_dict"])
@@ -116,9 +121,6 @@ def train_and_test(
         raise_interrupt(end)
         raise
     except MisconfigurationException as error:
-        logged = measured(trainer)
-        if keeper.monitor is not None and objective.metric not in logged:
-            raise objective.unmeasured(logged) from error
         if not is_judged:  # a schedule or a callback that waits for what validation logs
             problem = f"{on} leaves nothing to validate on ({first_line(error)})"
             raise UserError("train.on", problem, "give train.on=train") from error
@@ -219,7 +221,31 @@ def _digest(path: Path) -> bytes:
 
 
 class _Best(ModelCheckpoint):
-    """Keeps the weights of the best epoch; of a class of its own, since Lightning takes no two alike of one class."""
+    """Keeps the weights of the epoch with the best value; an epoch without one, which is NaN, gives way to any other.
+
+    Of a class of its own, since Lightning takes no two alike of one class.
+
+    Attributes:
+        measured: What the latest epoch measured.
+        logged: The names of all that was logged.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.epoch_log = EpochLog()
+        self.measured: dict[str, float] = {}
+        self.logged: set[str] = set()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.measured = self.epoch_log.end(trainer)
+        self.logged |= self.measured.keys()
+        super().on_train_epoch_end(trainer, pl_module)
+
+    def _monitor_candidates(self, trainer: Trainer) -> dict[str, torch.Tensor]:
+        candidates = super()._monitor_candidates(trainer)
+        if self.monitor is not None and self.monitor not in self.measured:
+            candidates[self.monitor] = torch.tensor(math.nan)
+        return candidates
 
 
 class _Rehearsal(Callback):
@@ -241,13 +267,14 @@ class _Rehearsal(Callback):
 class _Progress(Checkpoint):
     """Tells of each epoch, after all else has logged."""
 
-    def __init__(self, hear: Hear, logger: TrialLogger) -> None:
+    def __init__(self, keeper: _Best, hear: Hear, logger: TrialLogger) -> None:
+        self._keeper = keeper
         self._hear = hear
         self._logger = logger
         self.measured: Mapping[str, float] = {}
 
     def on_train_epoch_end(self, trainer: Trainer, _: LightningModule) -> None:
-        self.measured = measured(trainer)
+        self.measured = self._keeper.measured
         self._hear(self.measured, trainer.current_epoch + 1, self._logger.take(self.measured))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,24 @@ def own(**changes: Any) -> dict[str, Any]:
 def mapped(schedule: dict[str, Any], losses: list[float] | None = None, **trainer: Any) -> dict[str, Any]:
     model = {"_target_": f"{HERE}.Mapped", "losses": losses}
     return own(model=model, schedule=schedule, trainer=trainer)
+
+
+class Halving(Mapped):
+    """Halves its rate with each epoch, by a scheduler of Lightning's."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.2)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)]
+
+
+def test_the_rate_of_a_schedule_of_the_modules_own_is_that_of_the_epochs_updates(executor: LightningExecutor) -> None:
+    config = own(model={"_target_": f"{HERE}.Halving"}, optimizer=OWN, schedule=OWN, objective={"metric": "quality"})
+    desk = FakeDesk([config])
+    executor.run(desk)
+    told = [epoch.metrics["lr"] for epoch in desk.epochs]
+    assert told == [0.2 * 0.5**epoch for epoch in range(len(told))]
+    batches = len(Mapped.rates) // len(told)
+    assert told == Mapped.rates[batches - 1 :: batches]
 
 
 @pytest.mark.parametrize(
@@ -217,6 +236,68 @@ def test_a_logger_of_the_user_s_takes_the_place_of_ours(executor: LightningExecu
         executor.run(desk)
     assert desk.end_of(0).reason == Reason.COMPLETED
     assert list(tmp_path.rglob("metrics.csv")) == [tmp_path / "0/logs/lightning_logs/version_0/metrics.csv"]
+
+
+class Sparse(Mapped):
+    """Logs its quality in some epochs alone, counted from 0."""
+
+    def __init__(self, epochs: list[int], losses: list[float] | None = None) -> None:
+        super().__init__(losses)
+        self.epochs = epochs
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        if self.current_epoch in self.epochs:
+            super().validation_step(batch, index)
+
+
+def measured_in(desk: FakeDesk) -> list[int]:
+    """The epochs that have a quality."""
+    return [epoch.epoch for epoch in desk.epochs if "quality" in epoch.metrics]
+
+
+@pytest.mark.parametrize("epochs", [[0, 1, 2, 3], [1, 3], [0, 3], [2], []])
+def test_what_was_not_logged_in_an_epoch_is_not_told_of_it(executor: LightningExecutor, epochs: list[int]) -> None:
+    model = {"_target_": f"{HERE}.Sparse", "epochs": epochs}
+    desk = FakeDesk([own(model=model, trainer={"max_epochs": 4})])
+    executor.run(desk)
+    assert measured_in(desk) == epochs
+    assert [epoch.epoch for epoch in desk.epochs] == [0, 1, 2, 3]
+    assert desk.end_of(0).reason == Reason.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("trainer", "epochs"),
+    [
+        ({"check_val_every_n_epoch": 2}, [1, 3]),
+        ({"check_val_every_n_epoch": 4}, [3]),
+        ({"check_val_every_n_epoch": None, "val_check_interval": 7}, [1, 2]),  # of 5 batches an epoch
+        ({"val_check_interval": 0.4}, [0, 1, 2, 3]),
+    ],
+)
+def test_an_epoch_without_validation_has_no_value(
+    executor: LightningExecutor, trainer: dict[str, Any], epochs: list[int]
+) -> None:
+    constant = {"_target_": "autotune.optim.schedules.Constant"}
+    desk = FakeDesk([mapped(constant, max_epochs=4, **trainer)])
+    executor.run(desk)
+    assert measured_in(desk) == epochs
+    values = [epoch.metrics["quality"] for epoch in desk.epochs if "quality" in epoch.metrics]
+    assert len(set(values)) == len(values)
+
+
+def test_a_training_loss_that_is_no_number_is_told_though_no_loss_is_logged(executor: LightningExecutor) -> None:
+    constant = {"_target_": "autotune.optim.schedules.Constant"}
+    desk = FakeDesk([mapped(constant, losses=[1.0, math.nan, 1.0])])
+    executor.run(desk)
+    assert "train/loss" not in desk.epochs[0].metrics
+    assert math.isnan(desk.epochs[1].metrics["train/loss"])
+
+
+def test_a_metric_that_autotune_s_own_training_has_not_is_refused_before_it(executor: LightningExecutor) -> None:
+    with pytest.raises(
+        UserError, match=r"^objective.metric: val/acuracy is not logged; logged are lr, train/loss, val/"
+    ):
+        executor.rehearse(resolved(objective={"metric": "val/acuracy"}))
 
 
 def test_a_user_s_lightning_module_trains_on_data_in_memory(executor: LightningExecutor) -> None:

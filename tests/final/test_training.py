@@ -118,7 +118,7 @@ def test_hyperparameters_that_are_no_plain_data_are_left_out_and_said_before_the
     said = "best.ckpt is without what is no plain data: hyper_parameters.net, hyper_parameters.file; "
     plan = of_own()
 
-    def hear(_: Mapping[str, float], epoch: int) -> None:
+    def hear(_: Mapping[str, float], epoch: int, *_more: Any) -> None:
         heard.append((epoch, [record.message for record in caplog.records if record.message.startswith(said)]))
 
     with caplog.at_level(logging.INFO):
@@ -166,6 +166,23 @@ def test_a_metric_that_nothing_logs(tmp_path: Path) -> None:
         UserError, match=r"^objective.metric: val/acuracy is not logged; logged are lr, train/loss, val"
     ):
         train_and_test(plan.resolved, "train", 1, objective, tmp_path / "best.ckpt", lambda *_: None)
+
+
+def test_an_epoch_without_a_value_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from autotune.learner import Learner
+
+    note = Learner._note
+
+    def every_second(self: Learner, name: str, value: torch.Tensor) -> None:
+        if name != "val/accuracy" or self.trainer.current_epoch % 2 == 1 or self.trainer.testing:
+            note(self, name, value)
+
+    monkeypatch.setattr(Learner, "_note", every_second)
+    heard: list[Any] = []
+    trained = run(planned("optimizer=sgd", "optimizer.lr=1.0"), tmp_path, heard)
+    measured = {epoch: metrics["val/accuracy"] for epoch, metrics in heard if "val/accuracy" in metrics}
+    assert list(measured) == [2, 4]
+    assert trained.score == max(measured.values()) == measured[trained.kept_epoch]
 
 
 def test_a_module_without_a_test_step_is_not_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
