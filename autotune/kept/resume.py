@@ -23,6 +23,7 @@ from autotune.kept.storage import StudyLock, open_storage, read_storage
 from autotune.kept.whole import write_whole
 from autotune.settings import Settings
 from autotune.space import Space, as_grammar
+from autotune.sqlite_url import quoted_below, sqlite_path
 from autotune.tracking import Study
 from autotune.trust import resolved_yaml
 
@@ -125,8 +126,8 @@ def _is_begun(storage: Mapping[str, Any], folder: Path) -> bool:
     url = storage.get("url")
     if url is None:
         return (folder / JOURNAL).is_file()
-    path = re.fullmatch(r"sqlite:///(?!/?:memory:)([^?]+).*", str(url))
-    return path is None or Path(path[1]).is_file()
+    path = sqlite_path(quoted_below(str(url), folder))
+    return path is None or path.is_file()
 
 
 def _storage(config: DictConfig, name: str) -> dict[str, Any]:

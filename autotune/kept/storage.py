@@ -20,6 +20,7 @@ from optuna.storages.journal import BaseJournalBackend
 from autotune.disk import naming_file
 from autotune.errors import UserError, first_line
 from autotune.kept.database import open_database
+from autotune.sqlite_url import quoted_below
 
 
 class OwnedJournal(BaseJournalBackend):
@@ -238,7 +239,7 @@ def open_storage(section: Mapping[str, Any], folder: Path) -> tuple[BaseStorage,
     if url is None:
         journal = OwnedJournal(folder / "study.journal")
         return _journal("study.name", folder / "study.journal", journal), journal
-    return open_database(str(url)), None
+    return open_database(quoted_below(str(url), folder)), None
 
 
 def read_storage(section: Mapping[str, Any], folder: Path) -> BaseStorage:
@@ -249,7 +250,7 @@ def read_storage(section: Mapping[str, Any], folder: Path) -> BaseStorage:
     """
     url = section.get("url")
     if url is not None:
-        return open_database(str(url))
+        return open_database(quoted_below(str(url), folder))
     path = folder / "study.journal"
     if not path.is_file():
         raise UserError("from", f"the study {folder.name} has no study.journal", "search first, or name another study")

@@ -21,6 +21,7 @@ from autotune.drivers import check_driver
 from autotune.errors import UserError
 from autotune.imports import uncollected
 from autotune.kept.whole import write_whole
+from autotune.sqlite_url import sqlite_path, sqlite_url
 from autotune.tracking.entries import mask
 from autotune.tracking.view import share_view
 
@@ -72,7 +73,7 @@ class Store:
     """
 
     def __init__(self, uri: str | None, home: Path) -> None:
-        given = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home}/mlflow.db"
+        given = uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(home / "mlflow.db")
         self.shown = mask(given)
         self._scheme = given.partition(":")[0].partition("+")[0]
         if self._scheme not in (*DATABASES, *OTHERS, *(each.name for each in entry_points(group=PLUGINS))):
@@ -80,11 +81,11 @@ class Store:
             raise UserError("tracking.uri", f"{self.shown} cannot be opened (MLflow knows no {self._scheme}:)", remedy)
         if self._scheme in DATABASES and self._scheme != "sqlite":
             check_driver("tracking.uri", given)
-        file = given.removeprefix("sqlite:///").partition("?")[0]
-        self._file = Path(file).resolve() if given.startswith("sqlite:///") and file not in ("", ":memory:") else None
+        file = sqlite_path(given)
+        self._file = None if file is None else file.resolve()
         self._is_the_homes = self._file == (home / "mlflow.db").resolve()
         self._artifacts = (home.resolve() if self._file is None else self._file.parent) / "artifacts"
-        self.uri = given if self._file is None else f"sqlite:///{self._file}"
+        self.uri = given if self._file is None else sqlite_url(self._file)
         self._listeners: dict[str, Callable[..., None]] = {}  # to SQLAlchemy's events
         self._engines: set[Engine] = set()
         _quieten(self._scheme)
@@ -216,7 +217,7 @@ class Store:
             leftover.unlink(missing_ok=True)
         # A name of its own each time: of an attempt that failed, as on a full disk, MLflow keeps the connection.
         fresh = self._file.with_name(f".{self._file.name}.making-{uuid4().hex}")
-        MlflowClient(f"sqlite:///{fresh}")
+        MlflowClient(sqlite_url(fresh))
         write_whole(self._file, fresh.read_bytes())
         fresh.unlink()
 

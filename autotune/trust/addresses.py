@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from autotune.errors import UserError
+from autotune.sqlite_url import quoted_below, sqlite_path
 from autotune.trust.config_files import ENVIRONMENT, conf_dir, references, resolvers
 from autotune.trust.masking import mask
 
@@ -114,9 +114,9 @@ def check_local(key: str, folder: object) -> None:
 
 def in_folder(address: str, folder: Path) -> bool:
     """Whether an address names an SQLite file that lies in a folder."""
-    path, _, query = address.removeprefix("sqlite:///").partition("?")
-    is_file = address.startswith("sqlite:///") and path and not query
-    return bool(is_file) and Path(unquote(path)).resolve().is_relative_to(folder.resolve())
+    whole = quoted_below(address, folder)
+    path = sqlite_path(whole)
+    return path is not None and "?" not in whole and path.resolve().is_relative_to(folder.resolve())
 
 
 def _at(content: Any, key: str) -> Any:
