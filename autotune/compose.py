@@ -46,7 +46,8 @@ from autotune.space import EXAMPLE, SETTINGS
 from autotune.trust import addresses, targets
 from autotune.trust.config_files import ConfigFiles, check_resolvers, conf_dir
 from autotune.trust.masking import mask
-from autotune.typed import FLAG, repeated
+from autotune.typed import FLAG, as_typed, repeated
+from autotune.typed import override as typed_override
 
 ORIGIN = "origin"  # the group and the section of what ``from=`` brings
 
@@ -108,8 +109,9 @@ def compose(
     with _hydra_errors(config_name, list(overrides), again), hydra.initialize(config_path=None, version_base="1.3"):
         allowed = targets.Allowed.typed(overrides)
         loader = GlobalHydra.instance().config_loader()
-        ready = prepare(list(overrides))
+        ready = prepare(as_typed(overrides))
         config = hydra.compose(config_name, overrides=_leave_sweeps(ready, loader), return_hydra_config=True)
+        _expand_home(config)
         _check_trusted(config, allowed)
         known_keys.check(command, plain(config), _brought(ready))
         _check_branches(config, loader)
@@ -117,10 +119,19 @@ def compose(
     return config
 
 
+def _expand_home(config: DictConfig) -> None:
+    """Have ``~`` in a home that a file says mean the home directory."""
+    home = plain(OmegaConf.masked_copy(config, "home"))["home"]
+    if isinstance(home, str) and home.startswith("~"):
+        config.home = str(Path(home).expanduser())
+
+
 def _brought(ready: Sequence[str]) -> Sequence[str]:
-    """Keys at the top of a config that an option of the group ``origin`` brings."""
+    """Keys at the top of a config that an option of the group ``origin`` brings, or values of it that are added."""
     brought: list[str] = []
     for override in _parse(ready):
+        if override.key_or_group.startswith(f"{ORIGIN}.") and override.is_add():
+            brought.append(ORIGIN)
         if override.key_or_group == ORIGIN and override.is_add():
             brought += ConfigStore.instance().load(f"{ORIGIN}/{override.value()}.yaml").node
     return brought
@@ -211,7 +222,7 @@ def run_command(
                 _check_hydras_folder(config, arguments.multirun)
             with _hydra_errors(name, typed, again), hydra.initialize(config_path=None, version_base="1.3"):
                 loader = GlobalHydra.instance().config_loader()
-                ready = prepare(typed)
+                ready = prepare(as_typed(typed))
                 ready = _leave_intervals(ready) if arguments.multirun else _leave_sweeps(ready, loader)
             if not (arguments.help or arguments.cfg or arguments.info):
                 with disk_errors_said(home):
@@ -253,7 +264,7 @@ def _check_names(overrides: Sequence[str]) -> None:
 
 def _pinned(config: DictConfig, home: Path, is_multirun: bool) -> list[str]:
     """Overrides that keep a name that the clock is part of, and that is claimed: Hydra composes again, maybe later."""
-    pinned = []
+    pinned = [typed_override("home", str(home))] if home != Path("mlruns") else []
     for key, parent in (("study", "studies"), ("train", "trained")):
         if named_by_clock(config, key, alone=is_multirun):
             wanted = home / parent / setting(config, key)["name"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from autotune.trust.masking import mask
@@ -17,17 +18,47 @@ HOME = "mlruns"  # where nothing is typed
 # Sections of which a final training has those of the search, where they were typed.
 REPEATED = ("tracking",)
 FLAG = "--config-dir"
+# Names and paths, which are what was typed: 2026_12_01 and 007 are no numbers there, off is no truth value.
+NAMES = ("study.name", "train.name", "train.register", "from", "tracking.experiment", "data.target")
+FOLDERS = ("home", "data.path")
 
 
 def override(key: str, text: str) -> str:
-    """An override that gives a key a text, which Hydra reads as that text and nothing else."""
+    """An override that gives a key a text, which is read as that text and nothing else."""
     plain = f"{key}={text}"
     try:
-        if text and OverridesParser.create().parse_override(plain).value() == escaped(text):
+        if text and OverridesParser.create().parse_override(*as_typed([plain])).value() == escaped(text):
             return plain
     except HydraException:
         pass
-    return f"{key}={QuotedString(escaped(text), Quote.single).with_quotes()}"
+    return f"{key}={_quoted(text)}"
+
+
+def as_typed(overrides: Sequence[str]) -> list[str]:
+    """Overrides whose names and paths Hydra reads as the texts that were typed; ``~`` is the home directory.
+
+    Raises:
+        HydraException: One is not understood.
+    """
+    parser = OverridesParser.create()
+    return [_as_typed(text, parser.parse_override(text)) for text in overrides]
+
+
+def _as_typed(text: str, parsed: Override) -> str:
+    key = parsed.key_or_group
+    if key not in (*NAMES, *FOLDERS) or parsed.is_sweep_override() or parsed.is_delete():
+        return text
+    value = parsed.value()
+    if value is None or isinstance(value, list | dict):
+        return text
+    named = parsed.get_value_string() if not isinstance(value, str) else value
+    if key in FOLDERS and named.startswith("~"):
+        named = str(Path(named).expanduser())
+    return text if named == value else f"{parsed.get_key_element()}={_quoted(named)}"
+
+
+def _quoted(text: str) -> str:
+    return str(QuotedString(escaped(text), Quote.single).with_quotes())
 
 
 def command(name: str, *words: str) -> str:

@@ -161,6 +161,7 @@ def drawn() -> tuple[float, float, float]:
 
 @pytest.mark.parametrize("model", [None, Broken, Leaving])
 def test_a_search_leaves_the_process_as_it_was(model: type[Net] | None, tmp_path: Path) -> None:
+    torch.use_deterministic_algorithms(False)  # whatever another test left
     torch.manual_seed(1)
     numpy.random.seed(1)
     random.seed(1)

@@ -185,3 +185,13 @@ def test_every_file_of_conf_composes(file: Path) -> None:
         config = compose("search", [f"{group}={option}", *extra])
     Space(plain(config))
     assert file.read_text().startswith("#"), "each file says on top what it is"
+
+
+def test_a_home_that_a_file_says_may_begin_with_the_home_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/homes/me")
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nhome: ~/runs\n")
+    config = compose("search", ["experiment=mine", "study.name=2026_12_01"], str(tmp_path))
+    assert (config.home, config.study.name) == ("/homes/me/runs", "2026_12_01")

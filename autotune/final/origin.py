@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from autotune.errors import UserError, nearest
 from autotune.space import LITERAL, SETTINGS, literals
@@ -88,8 +89,9 @@ def _is_folder(path: Path) -> bool:
 
 
 def _split(override: str) -> tuple[str, str]:
-    key, _, value = override.lstrip("+~").partition("=")
-    return key, value.strip("'\"")
+    parsed = OverridesParser.create().parse_override(override)
+    value = "" if parsed.is_sweep_override() else parsed.value()
+    return str(parsed.key_or_group), value if isinstance(value, str) else parsed.get_value_string()
 
 
 def _read(origin: str, path: Path) -> str:
