@@ -42,6 +42,7 @@ LONGEST = 10_000  # characters of a search value
 
 _OFF_STEP = 1e-8  # parts of a step, as Optuna counts
 
+_BARE_NONE = re.compile(r"""(?<![\w'"])None(?![\w'"])""")
 EXAMPLE = "write choice(a,b), range(1,10,2), interval(0,1), int(interval(1,9)) or tag(log,interval(1e-4,1))"
 
 
@@ -191,6 +192,7 @@ def _from_sweep(key: str, text: str, sweep: Any) -> SearchValue:
                 raise UserError(
                     key, f"{text} puts the tag log on a choice", "log goes with interval: tag(log,interval(1e-4,1))"
                 )
+            _check_null(key, text, sweep.list)
             return choice(key, text, [_plain(element) for element in sweep.list])
         case IntervalSweep():
             return interval(key, text, sweep.start, sweep.end, log=log)
@@ -251,6 +253,7 @@ def stepped(key: str, text: str, start: Any, stop: Any, step: Any) -> SearchValu
         _check_number(key, text, number)
     if step == 0:
         raise UserError(key, f"{text} has a step of 0", "write a step above 0")
+    _check_width(key, text, start, stop, step)
     is_whole = all(isinstance(number, int) for number in (start, stop, step))
     if not is_whole:
         _check_steps(key, text, start, stop, step)
@@ -266,6 +269,17 @@ def stepped(key: str, text: str, start: Any, stop: Any, step: Any) -> SearchValu
     if is_whole:
         return SearchValue(IntDistribution(int(low), int(high), step=abs(step)))
     return SearchValue(FloatDistribution(float(low), float(high), step=abs(float(step))))
+
+
+def _check_null(key: str, text: str, values: Sequence[Any]) -> None:
+    """Refuse Python's word for no value, which would be a text of four letters; quoted it is meant."""
+    if "None" in values and _BARE_NONE.search(text):
+        raise UserError(key, f"{text} has the text None", "write null for no value, or choice('None',...) for the text")
+
+
+def _check_width(key: str, text: str, low: Any, high: Any, step: Any) -> None:
+    if low != high and abs(Decimal(str(high)) - Decimal(str(low))) < abs(Decimal(str(step))):
+        raise UserError(key, f"{text} has a step wider than its range, so it means {low} alone", "give a smaller step")
 
 
 def _check_steps(key: str, text: str, low: Any, high: Any, step: Any) -> None:
@@ -305,6 +319,7 @@ def _parse_mapping(key: str, value: Mapping[str, Any]) -> SearchValue | None:
                 raise UserError(
                     key, f"{text} has a search value inside a choice", f"quote it in a call: choice('{each}',...)"
                 )
+        _check_null(key, text, value["choices"])
         return choice(key, text, value["choices"])
     if "low" not in value or "high" not in value:
         raise UserError(key, f"{text} lacks a bound", f"write {{type: {kind}, low: 1, high: 9}}")
@@ -323,6 +338,7 @@ def _parse_mapping(key: str, value: Mapping[str, Any]) -> SearchValue | None:
         raise UserError(
             f"{key}.step", f"{text} has the step {step}", "a step is above 0, whole for int, and not with log"
         )
+    _check_width(f"{key}.step", text, low, high, step)
     if kind == "int":
         _check_bounds(key, text, low, high)
         step = int(step)

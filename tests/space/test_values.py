@@ -201,3 +201,31 @@ def test_a_float_range_has_the_values_that_hydra_counts(start: int, count: int, 
     assert options is not None
     assert len(options) == count
     assert all(math.isclose(option, start + index * step, abs_tol=1e-9) for index, option in enumerate(options))
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ({"type": "float", "low": 0, "high": 1, "step": 2}, "x.step"),
+        ({"type": "int", "low": 1, "high": 3, "step": 4}, "x.step"),
+        ("range(0,1,2)", "x"),
+        ("range(0.0,0.5,0.7)", "x"),
+    ],
+)
+def test_a_step_wider_than_its_range_is_refused(value: object, key: str) -> None:
+    with pytest.raises(UserError, match="means") as caught:
+        parse("x", value)
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize("value", ["choice(None, .1)", "None,0.1", {"type": "categorical", "choices": ["None", 0.1]}])
+def test_pythons_none_is_no_null(value: object) -> None:
+    with pytest.raises(UserError, match="write null") as caught:
+        parse("x", value)
+    assert caught.value.key == "x"
+
+
+def test_a_quoted_none_is_a_text() -> None:
+    found = parse("x", "choice('None', 'a')")
+    assert found is not None
+    assert found.options() == ("None", "a")
