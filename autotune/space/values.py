@@ -192,7 +192,7 @@ def _from_sweep(key: str, text: str, sweep: Any) -> SearchValue:
                 raise UserError(
                     key, f"{text} puts the tag log on a choice", "log goes with interval: tag(log,interval(1e-4,1))"
                 )
-            _check_null(key, text, sweep.list)
+            _check_null(key, text, sweep.list, is_bare=_BARE_NONE.search(text) is not None)
             return choice(key, text, [_plain(element) for element in sweep.list])
         case IntervalSweep():
             return interval(key, text, sweep.start, sweep.end, log=log)
@@ -271,9 +271,9 @@ def stepped(key: str, text: str, start: Any, stop: Any, step: Any) -> SearchValu
     return SearchValue(FloatDistribution(float(low), float(high), step=abs(float(step))))
 
 
-def _check_null(key: str, text: str, values: Sequence[Any]) -> None:
+def _check_null(key: str, text: str, values: Sequence[Any], *, is_bare: bool) -> None:
     """Refuse Python's word for no value, which would be a text of four letters; quoted it is meant."""
-    if "None" in values and _BARE_NONE.search(text):
+    if is_bare and "None" in values:
         raise UserError(key, f"{text} has the text None", "write null for no value, or choice('None',...) for the text")
 
 
@@ -319,7 +319,7 @@ def _parse_mapping(key: str, value: Mapping[str, Any]) -> SearchValue | None:
                 raise UserError(
                     key, f"{text} has a search value inside a choice", f"quote it in a call: choice('{each}',...)"
                 )
-        _check_null(key, text, value["choices"])
+        _check_null(key, text, value["choices"], is_bare=True)  # YAML keeps no quotes
         return choice(key, text, value["choices"])
     if "low" not in value or "high" not in value:
         raise UserError(key, f"{text} lacks a bound", f"write {{type: {kind}, low: 1, high: 9}}")
