@@ -36,7 +36,7 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 from autotune import known_keys
 from autotune.claims import claim, named_by_clock
-from autotune.disk import disk_errors_said
+from autotune.disk import disk_errors_said, file_errors_said, stdout_errors_said
 from autotune.errors import UserError, first_line, nearest
 from autotune.imports import leave_unswept
 from autotune.interrupts import exit_code as exit_code_of
@@ -197,13 +197,13 @@ def run_command(
     def job(config: DictConfig) -> None:
         nonlocal exit_code
         _mask_multirun()
-        with _one_line(), targets.allowing(allowed):
+        with _one_line(), file_errors_said(home), stdout_errors_said(), targets.allowing(allowed):
             _check_trusted(config, allowed)
             exit_code = max(exit_code, task(config))
 
     allowed, home, folder = targets.Allowed(), Path(), None
     pinned: list[str] = []
-    with _one_line():
+    with _one_line(), file_errors_said(home), stdout_errors_said():
         asks_for_hydra = arguments.hydra_help or arguments.shell_completion
         if not asks_for_hydra:
             typed = list(arguments.overrides)
@@ -231,7 +231,7 @@ def run_command(
             flags = [argument for argument in sys.argv[1:] if argument not in typed]
             sys.argv[1:] = [*flags, *ready, *pinned]
     undone = nullcontext() if folder is None else undone_first(partial(discard_empty, folder, home))
-    with _one_line(), disk_errors_said(home), undone:
+    with _one_line(), disk_errors_said(home), stdout_errors_said(), undone:
         try:
             if folder is not None:  # Hydra makes it too, and would tell by a traceback where it cannot
                 folder.mkdir(parents=True, exist_ok=True)

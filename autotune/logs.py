@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from autotune.disk import unprintable
 from autotune.errors import in_one_line
 from autotune.trust.masking import mask
 
@@ -27,16 +27,16 @@ class _Terminal(logging.StreamHandler[TextIO]):
     """Writes to what stdout is at the time, which a live view puts itself in front of."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stdout
-        super().emit(record)
+        if sys.stdout is not None:  # it was closed before the command began
+            self.stream = sys.stdout
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+        if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
-            return
-        # Nobody reads on (`... | head`): the command goes on, and its file has all lines.
-        with suppress(OSError, AttributeError), Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        # The command goes on, and its file has all lines. Where nobody reads on (`... | head`), that is all.
+        elif (why := unprintable()) is not None:
+            print(f"stdout cannot be written ({why}): its lines are in the log alone", file=sys.stderr)
 
 
 class _File(logging.FileHandler):

@@ -359,13 +359,17 @@ def check_folder(key: str, folder: str, within: str = "") -> None:
     """
     own = f"give a folder of your own: {key}=..."
     try:
-        whole = Path(folder, within).resolve()
+        whole = Path(folder, within)
+        dangling = next((path for path in (whole, *whole.parents) if path.is_symlink() and not path.exists()), None)
+        whole = whole.resolve()
         there = next(path for path in (whole, *whole.parents) if path.exists())
         longest = os.pathconf(there, "PC_NAME_MAX")
     except OSError as error:
         raise UserError(key, f"{folder} cannot be used ({error.strerror})", own) from error
     except (ValueError, RuntimeError) as error:  # of a zero byte, of links in a circle
         raise UserError(key, f"{folder} is no path ({first_line(error)})", own) from error
+    if dangling is not None:
+        raise UserError(key, f"{dangling} is a link to nothing ({dangling.readlink()})", own)
     if not there.is_dir():
         raise UserError(key, f"{there} is a file", f"give a folder: {key}=mlruns")
     if any(len(os.fsencode(part)) > longest for part in whole.parts):

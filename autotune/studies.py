@@ -17,7 +17,7 @@ from rich.text import Text
 
 from autotune.compose import run_command, setting
 from autotune.errors import UserError, first_line
-from autotune.kept.storage import StudyLock
+from autotune.kept.storage import StudyLock, folders
 from autotune.settings import duration
 from autotune.trial import State
 
@@ -69,10 +69,13 @@ def main() -> None:
 
 def _home(config: DictConfig) -> Path:
     home = setting(config, "home")
-    with suppress(OSError):  # of a name that is too long
+    remedy = "give the home of your searches: home=mlruns"
+    try:
         if isinstance(home, str) and Path(home).is_dir():
             return Path(home)
-    raise UserError("home", f"{home} is no folder", "give the home of your searches: home=mlruns")
+    except OSError as error:  # of a name that is too long too
+        raise UserError("home", f"{home} cannot be read ({error.strerror})", remedy) from error
+    raise UserError("home", f"{home} is no folder", remedy)
 
 
 def show(config: DictConfig) -> int:
@@ -93,8 +96,7 @@ def show(config: DictConfig) -> int:
 
 def rows(home: Path) -> list[Row]:
     """The studies of a home, the one written to last at the end."""
-    folders = [path for path in home.glob("studies/*/") if path.is_dir()]
-    return sorted((row(folder, home) for folder in folders), key=lambda each: (each.written, each.name))
+    return sorted((row(folder, home) for folder in folders(home)), key=lambda each: (each.written, each.name))
 
 
 def row(folder: Path, home: Path) -> Row:
@@ -106,6 +108,8 @@ def row(folder: Path, home: Path) -> Row:
         said = f"{type(error).__name__}: {first_line(error)}"
         if isinstance(error, UserError):
             said = error.problem
+        elif isinstance(error, PermissionError):
+            said = f"{error.filename} cannot be read ({error.strerror})"
         elif isinstance(error, FileNotFoundError):
             said = f"no {Path(error.filename).name}"
         return Row(folder.name, None, written, "broken", bytes=size, remark=said)

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from autotune.disk import stdout_errors_said
 from autotune.errors import UserError, first_line, nearest
 from autotune.imports import uncollected
 from autotune.interrupts import Signalled, handling_signals, ignore
@@ -63,11 +64,12 @@ class Options:
 
 def main() -> None:
     """Run the command. Raises SystemExit: 0 after Ctrl-C or SIGTERM, 1 where MLflow ended by itself, 2 a mistake."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-        raise SystemExit(0)
     try:
-        raise SystemExit(show(Options.of(sys.argv[1:])))
+        with stdout_errors_said():
+            if {"-h", "--help"} & set(sys.argv[1:]):
+                print(__doc__)
+                raise SystemExit(0)
+            raise SystemExit(show(Options.of(sys.argv[1:])))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -81,8 +83,12 @@ def show(options: Options) -> int:
     """
     try:
         options.home.resolve().stat()
+        (options.home / "mlflow.db").exists()
     except FileNotFoundError:
         pass  # which is said below, where it matters
+    except PermissionError as error:
+        problem = f"{options.home} cannot be read ({error.strerror})"
+        raise UserError("home", problem, "give a search's: home=...") from error
     except (OSError, ValueError, RuntimeError) as error:
         problem = f"{options.home} is no path ({first_line(error)})"
         raise UserError("home", problem, "give a search's: home=...") from error

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autotune.errors import UserError
-from autotune.settings import Budget, Objective, Settings, bounds, complete_objective
+from autotune.settings import Budget, Objective, Settings, bounds, check_folder, complete_objective
 
 GOOD: dict[str, Any] = {
     "home": "mlruns",
@@ -238,3 +239,11 @@ def test_a_metric_whose_name_does_not_say_which_way_it_is_better_is_asked_for() 
     assert str(caught.value) == (
         "objective.direction: which way val/margin is better is not known; give maximize or minimize"
     )
+
+
+def test_a_home_that_is_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "home").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError) as found:
+        check_folder("home", str(tmp_path / "home"), "studies/s")
+    assert found.value.key == "home"
+    assert "is a link to nothing" in found.value.problem

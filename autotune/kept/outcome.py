@@ -21,7 +21,7 @@ from autotune.chance import Verdict, judge
 from autotune.errors import UserError, nearest
 from autotune.kept.lease import Holder
 from autotune.kept.ledger import LedgerView
-from autotune.kept.storage import read_storage
+from autotune.kept.storage import folders, read_storage
 from autotune.settings import Objective
 from autotune.standing import Standing, standing
 from autotune.tracking import Study
@@ -165,7 +165,7 @@ def study_folder(study: str, home: Path, key: str = "from") -> Path:
 
 def studies(home: Path) -> list[str]:
     """The names of a home's studies, in alphabetical order."""
-    return sorted(path.parent.name for path in home.glob("studies/*/config.yaml"))
+    return sorted(folder.name for folder in folders(home) if [*folder.glob("config.yaml")])
 
 
 def _kept(file: Path) -> dict[str, Any]:

@@ -225,6 +225,20 @@ class StudyLock:
         self._file.close()
 
 
+def folders(home: Path) -> list[Path]:
+    """The folders in that of a home's studies.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    whole = home / "studies"
+    try:
+        return [folder for folder in whole.iterdir() if folder.is_dir()] if os.path.lexists(whole) else []
+    except OSError as error:
+        problem = f"{whole} cannot be read ({error.strerror})"
+        raise UserError("home", problem, "give the home of your searches: home=...") from error
+
+
 def open_storage(section: Mapping[str, Any], folder: Path) -> tuple[BaseStorage, OwnedJournal | None]:
     """Open the storage a config names; the journal is given too where it is one.
 

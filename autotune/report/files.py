@@ -63,10 +63,18 @@ def write_trials(folder: Path, outcome: Outcome) -> Path:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     found = columns(outcome)
-    writer.writerow(found)
+    writer.writerow(map(inert, found))
     for row in zip(*found.values(), strict=True):
-        writer.writerow(["" if cell is None else cell for cell in row])
+        writer.writerow([inert("" if cell is None else cell) for cell in row])
     return write_whole(folder / "trials.csv", out.getvalue())
+
+
+def inert(cell: object) -> object:
+    """A cell that no spreadsheet takes for a formula: a text that begins like one has an apostrophe in front.
+
+    See OWASP, CSV Injection.
+    """
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def write_trials_table(folder: Path, outcome: Outcome) -> Path:

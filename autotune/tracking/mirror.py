@@ -370,7 +370,8 @@ def is_final(error: Exception) -> bool:
     from sqlalchemy.exc import SQLAlchemyError
 
     if isinstance(error, MlflowException):
-        return error.error_code in _FINAL
+        # MLflow says BAD_REQUEST of a connection that its database closed, too: that has nothing to do with the call.
+        return error.error_code in _FINAL and "InterfaceError" not in str(error)
     return not isinstance(error, OSError | sqlite3.Error | SQLAlchemyError)
 
 

@@ -301,7 +301,7 @@ OTHERS = {
     "studies, a name too long": (
         "studies",
         f"home={'a' * 290}",
-        f"home: {'a' * 290} is no folder; {SEARCHED}",
+        f"home: {'a' * 290} cannot be read (File name too long); {SEARCHED}",
     ),
     "studies, a file": (
         "studies",

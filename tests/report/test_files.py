@@ -212,3 +212,10 @@ def test_what_goes_wrong_in_the_page_costs_no_other_file(
     written = report.write(made.study(lambda _: 0.5, 5, prune=False), tmp_path).files
     assert [path.name for path in written] == ["best.yaml", "trials.csv", "trials.parquet", "summary.json"]
     assert "python -m autotune.report from=made shows why" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "-x", "+x", "\tx", "\rx"])
+def test_no_cell_is_a_formula(text: str) -> None:
+    assert files.inert(text) == f"'{text}"
+    assert files.inert(f"a{text}") == f"a{text}"
+    assert files.inert(-1.5) == -1.5

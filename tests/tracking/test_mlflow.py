@@ -15,6 +15,7 @@ import yaml
 from hydra.utils import instantiate
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from omegaconf import OmegaConf
 
 from autotune.compose import conf_dir
@@ -22,7 +23,7 @@ from autotune.errors import UserError
 from autotune.tracking import Ending, Study
 from autotune.tracking import mlflow as tracking
 from autotune.tracking.entries import milliseconds
-from autotune.tracking.mirror import Beginning, Mirror
+from autotune.tracking.mirror import Beginning, Mirror, is_final
 from autotune.tracking.mlflow import MlflowTracker
 from autotune.tracking.remote import RemoteMirror
 from autotune.tracking.store import Store
@@ -451,6 +452,14 @@ def test_a_run_that_was_made_unheard_is_found(home: Path, monkeypatch: pytest.Mo
     runs = mirror(home, completed(0))
     assert runs.parent.info.status == "FINISHED"
     assert len(runs.children) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "is_rejected"),
+    [("(psycopg2.InterfaceError) connection already closed", False), ("(psycopg2.errors.DataError) too long", True)],
+)
+def test_a_connection_that_mlflows_database_closed_rejects_no_trial(said: str, is_rejected: bool) -> None:
+    assert is_final(MlflowException(said, BAD_REQUEST)) == is_rejected
 
 
 def test_a_run_that_was_made_twice_is_there_once(home: Path) -> None:
