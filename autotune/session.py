@@ -9,7 +9,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -114,7 +114,10 @@ class Session:
         _rehearse(self._space, self._executor)
         settings = self._settings
         storage, journal = open_storage(section(self._config, "storage"), settings.folder)
-        with closing(Ledger(storage, journal, settings.name, settings.objective.direction)) as self._ledger:
+        with (
+            nullcontext() if journal is None else closing(journal),  # a ledger that cannot begin has not closed it
+            closing(Ledger(storage, journal, settings.name, settings.objective.direction)) as self._ledger,
+        ):
             self._lay_down()
             # What is told to the tracker is drawn too; what the mirror has missed is not.
             self._tracker, view = watch(check_mode(setting(self._config, "live")), settings, self._ledger, self._mirror)
