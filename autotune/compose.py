@@ -121,7 +121,7 @@ def compose(
 
 def _expand_home(config: DictConfig) -> None:
     """Have ``~`` in a home that a file says mean the home directory."""
-    home = plain(OmegaConf.masked_copy(config, "home"))["home"]
+    home = plain(OmegaConf.masked_copy(config, "home")).get("home")
     if isinstance(home, str) and home.startswith("~"):
         config.home = str(Path(home).expanduser())
 

@@ -245,7 +245,7 @@ PLACES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "a" * 290,
         f"data.path: {'a' * 290} cannot be read (File name too long); give one that can",
     ),
-    "number": (lambda _: None, "5", "data.path: 5 is not right here; give the path of your data: data.path=..."),
+    "number": (lambda _: None, "5", "data.path: there is no file 5; give one that is there"),
     "arrays": (
         lambda path: numpy.savez(path.with_suffix(".npz"), a=1),
         "rows.npz",
